@@ -48,7 +48,10 @@ pub fn decode_row(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// Encodes a row and appends its bytes to `out`, rounding each weight to the nearest the type has.
+/// Encodes a row and appends its bytes to `out`.
+///
+/// `Q4_0`, `Q4_1` and `Q8_0` give the bytes that the `gguf` package does; for `Q4_K` and `Q6_K`, which it
+/// does not encode, scales are searched for that make the squared error of each sub-block small.
 ///
 /// # Errors
 ///
@@ -69,7 +72,9 @@ fn try_encode_row(dtype: Dtype, values: &[f32], out: &mut Vec<u8>) -> Result<()>
     let name = dtype.name();
     if dtype.row_bytes(values.len() as u64).is_none() {
         let (len, block_len) = (values.len(), dtype.block_len());
-        return Err(Error::Internal(format!("a row of {len} weights is not a multiple of {name}'s block of {block_len}")));
+        return Err(Error::Internal(format!(
+            "a row of {len} weights is not a multiple of {name}'s block of {block_len}"
+        )));
     }
     match dtype {
         Dtype::F32 => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
@@ -87,23 +92,32 @@ fn try_encode_row(dtype: Dtype, values: &[f32], out: &mut Vec<u8>) -> Result<()>
                 out.extend(rounded.to_le_bytes());
             }
         }
-        Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q8_0 => {
-            for block in values.as_chunks::<LEN>().0 {
-                if let Some(bad) = block.iter().find(|value| !value.is_finite()) {
-                    return Err(Error::Corrupt(format!("the weight {bad} has no encoding in {name}")));
-                }
-                match dtype {
-                    Dtype::Q4_0 => encode_q4_0(block, out)?,
-                    Dtype::Q4_1 => encode_q4_1(block, out)?,
-                    _ => encode_q8_0(block, out)?,
-                }
-            }
-        }
-        Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K => {
+        Dtype::Q4_0 => encode_blocks(name, values, out, encode_q4_0)?,
+        Dtype::Q4_1 => encode_blocks(name, values, out, encode_q4_1)?,
+        Dtype::Q8_0 => encode_blocks(name, values, out, encode_q8_0)?,
+        Dtype::Q4K => encode_blocks(name, values, out, k::encode_q4_k)?,
+        Dtype::Q6K => encode_blocks(name, values, out, k::encode_q6_k)?,
+        Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q2K | Dtype::Q3K | Dtype::Q5K => {
             return Err(Error::UnsupportedModel(format!(
-                "quantising to {name} is not supported; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are"
+                "quantising to {name} is not supported; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K are"
             )));
         }
+    }
+    Ok(())
+}
+
+/// Applies `encode` to each block of `LEN` weights, all of which must be finite.
+fn encode_blocks<const LEN: usize>(
+    name: &str,
+    values: &[f32],
+    out: &mut Vec<u8>,
+    encode: impl Fn(&[f32; LEN], &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    for block in values.as_chunks::<LEN>().0 {
+        if let Some(bad) = block.iter().find(|value| !value.is_finite()) {
+            return Err(Error::Corrupt(format!("the weight {bad} has no encoding in {name}")));
+        }
+        encode(block, out)?;
     }
     Ok(())
 }
@@ -134,7 +148,7 @@ fn decode_q4_0(block: &[u8; 18], out: &mut [f32; LEN]) {
     }
 }
 
-/// `d, m, qs[16]`: `w = d·q + m`, nibbles as in Q4_0.
+/// `d, m, qs[16]`: `w = d·q + m`, nibbles as in `Q4_0`.
 fn decode_q4_1(block: &[u8; 20], out: &mut [f32; LEN]) {
     let [d0, d1, m0, m1, qs @ ..] = block;
     let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
@@ -144,10 +158,10 @@ fn decode_q4_1(block: &[u8; 20], out: &mut [f32; LEN]) {
     }
 }
 
-/// The 5-bit weights j and j + 16: nibbles as in Q4_0, the fifth bit of weight i is bit i of `qh`.
+/// The 5-bit weights j and j + 16: nibbles as in `Q4_0`, the fifth bit of weight i is bit i of `qh`.
 fn five_bits(qh: u32, nibbles: u8, j: usize) -> [f32; 2] {
-    let low = nibbles & 15 | (qh >> j & 1) as u8 * 16;
-    let high = nibbles >> 4 | (qh >> (j + 16) & 1) as u8 * 16;
+    let low = (nibbles & 15) | ((qh >> j & 1) as u8) << 4;
+    let high = (nibbles >> 4) | ((qh >> (j + 16) & 1) as u8) << 4;
     [f32::from(low), f32::from(high)]
 }
 
@@ -191,14 +205,14 @@ fn check_rounded(name: &str, value: f32, is_infinite: bool) -> Result<()> {
     Ok(())
 }
 
-/// Appends a scale (or minimum) as f16.
-fn push_scale(name: &str, value: f32, out: &mut Vec<u8>) -> Result<()> {
+/// Appends a scale (or minimum) as f16, and gives what a decoder will read.
+fn push_scale(name: &str, value: f32, out: &mut Vec<u8>) -> Result<f32> {
     let rounded = f16::from_f32(value);
     if !rounded.is_finite() {
         return Err(Error::Corrupt(format!("a block needs the scale {value}, too large for {name}'s f16")));
     }
     out.extend(rounded.to_le_bytes());
-    Ok(())
+    Ok(rounded.to_f32())
 }
 
 /// `1/d`, and 0 for a block of zeros.
@@ -206,7 +220,7 @@ fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// Packs 32 numbers of 4 bits as Q4_0 orders them. `as u8` truncates and saturates, so adding a half
+/// Packs 32 numbers of 4 bits as `Q4_0` orders them. `as u8` truncates and saturates, so adding a half
 /// before it rounds to nearest.
 fn push_nibbles(block: &[f32; LEN], quantise: impl Fn(f32) -> f32, out: &mut Vec<u8>) {
     let q = |weight: f32| (quantise(weight) as u8).min(15);
@@ -216,8 +230,8 @@ fn push_nibbles(block: &[f32; LEN], quantise: impl Fn(f32) -> f32, out: &mut Vec
 
 /// The weight furthest from zero becomes −8 exactly: that side of the range has one more step.
 fn encode_q4_0(block: &[f32; LEN], out: &mut Vec<u8>) -> Result<()> {
-    // The first of equals, as in the reference.
-    let furthest = block.iter().fold(0.0_f32, |max, w| if w.abs() > max.abs() { *w } else { max });
+    // The first of equals, a zero's sign included, as in the reference.
+    let furthest = block.iter().fold(block[0], |max, w| if w.abs() > max.abs() { *w } else { max });
     let d = furthest / -8.0;
     let id = inverse(d);
     push_scale("Q4_0", d, out)?;

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{Dtype, HEADER_CAP, Header, MAX_DIMS, Stop, TensorInfo, finish, tensor_bytes, truncated};
+use super::{Dtype, HEADER_CAP, Header, MAX_DIMS, MAX_NAME_BYTES, Stop, TensorInfo, finish, tensor_bytes, truncated};
 use crate::error::{Error, Result};
 
 /// The fewest bytes of a pair: an empty key, its type, one byte.
@@ -307,7 +307,7 @@ pub(super) fn parse(file: &str, bytes: &[u8], file_size: Option<u64>) -> Result<
     for n_left in (0..n_pairs).rev() {
         reader.reserve = tensors_at_least.saturating_add(n_left.saturating_mul(MIN_PAIR_BYTES));
         "a metadata key".clone_into(&mut reader.item);
-        let key = reader.string()?;
+        let key = reader.name()?;
         reader.item = format!("metadata key {key:?}");
         let kind = reader.u32()?;
         let value = reader.value(kind)?;
@@ -339,10 +339,8 @@ pub(super) fn parse(file: &str, bytes: &[u8], file_size: Option<u64>) -> Result<
     let too_far = |what: &str| Error::Corrupt(format!("{file}: {what} lies beyond 2^64 bytes"));
     let header_bytes = header_bytes.ok_or_else(|| too_far("the tensor data"))?;
     for tensor in &mut tensors {
-        tensor.offset = tensor
-            .offset
-            .checked_add(header_bytes)
-            .ok_or_else(|| too_far(&format!("tensor {:?}", tensor.name)))?;
+        tensor.offset =
+            tensor.offset.checked_add(header_bytes).ok_or_else(|| too_far(&format!("tensor {:?}", tensor.name)))?;
     }
     Ok(finish(file, tensors, metadata, header_bytes, file_size)?)
 }
@@ -353,12 +351,10 @@ fn check_version(file: &str, version: u32) -> Result<()> {
         1 => Err(Error::UnsupportedModel(format!(
             "{file} is GGUF version 1, which was short-lived; convert it anew (versions 2 and 3 are supported)"
         ))),
-        _ if (1..=0xff).contains(&version.swap_bytes()) => Err(Error::UnsupportedModel(format!(
-            "{file} is a big-endian GGUF file; use the little-endian one"
-        ))),
-        _ => Err(Error::UnsupportedModel(format!(
-            "{file} is GGUF version {version}; versions 2 and 3 are supported"
-        ))),
+        _ if (1..=0xff).contains(&version.swap_bytes()) => {
+            Err(Error::UnsupportedModel(format!("{file} is a big-endian GGUF file; use the little-endian one")))
+        }
+        _ => Err(Error::UnsupportedModel(format!("{file} is GGUF version {version}; versions 2 and 3 are supported"))),
     }
 }
 
@@ -386,7 +382,9 @@ impl<'a> Reader<'a> {
         let end = (self.pos as u64).checked_add(len).ok_or_else(beyond)?;
         let least = end.checked_add(self.reserve).ok_or_else(beyond)?;
         match self.file_size {
-            Some(size) if least > size => return Err(truncated(self.file, &self.item, least, size).into()),
+            Some(size) if least > size => {
+                return Err(truncated(self.file, &format!("the header, at {},", self.item), least, size).into());
+            }
             _ if least > HEADER_CAP => {
                 let problem = format!("needs a header of {least} bytes; at most {HEADER_CAP} are read");
                 return Err(self.corrupt(&problem).into());
@@ -418,14 +416,27 @@ impl<'a> Reader<'a> {
         let count = self.u64()?;
         let limit = self.file_size.unwrap_or(u64::MAX).min(HEADER_CAP);
         if count.checked_mul(min_bytes).is_none_or(|bytes| bytes > limit) {
-            let problem = format!("claims {count} {things}, more than {limit} bytes can hold");
+            let problem =
+                format!("claims {count} {things}, more than {limit} bytes can hold: it is truncated or damaged");
             return Err(self.corrupt(&problem).into());
         }
         Ok(count)
     }
 
     fn string(&mut self) -> Result<String, Stop> {
+        self.string_up_to(u64::MAX)
+    }
+
+    /// A string short enough to stand in every message.
+    fn name(&mut self) -> Result<String, Stop> {
+        self.string_up_to(MAX_NAME_BYTES)
+    }
+
+    fn string_up_to(&mut self, max_bytes: u64) -> Result<String, Stop> {
         let len = self.u64()?;
+        if len > max_bytes {
+            return Err(self.corrupt(&format!("has {len} bytes; at most {max_bytes} are possible")).into());
+        }
         let start = self.pos;
         let bytes = self.take(len)?;
         let text = std::str::from_utf8(bytes)
@@ -497,11 +508,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A count and that many elements of at least `min_bytes`. The vector grows as they arrive.
-    fn each<T>(
-        &mut self,
-        min_bytes: u64,
-        read: impl Fn(&mut Self) -> Result<T, Stop>,
-    ) -> Result<Vec<T>, Stop> {
+    fn each<T>(&mut self, min_bytes: u64, read: impl Fn(&mut Self) -> Result<T, Stop>) -> Result<Vec<T>, Stop> {
         let count = self.count(min_bytes, "elements")?;
         let outer = self.reserve;
         let mut items = Vec::new();
@@ -516,7 +523,7 @@ impl<'a> Reader<'a> {
     /// A tensor's description. Its offset is still relative to the data.
     fn tensor(&mut self) -> Result<TensorInfo, Stop> {
         "a tensor's name".clone_into(&mut self.item);
-        let name = self.string()?;
+        let name = self.name()?;
         self.item = format!("tensor {name:?}");
         let n_dims = self.u32()?;
         if n_dims == 0 || n_dims as usize > MAX_DIMS {

@@ -8,12 +8,17 @@
 
 pub mod blocks;
 pub mod gguf;
+pub mod repack;
 pub mod safetensors;
 
 use crate::error::{Error, Result};
 
-/// The most bytes a header may take. Real ones are 1 to 20 MB, nearly all of it vocabulary.
-const HEADER_CAP: u64 = 256 << 20;
+/// The most bytes a header may take. Real ones are 1 to 20 MB, nearly all of it vocabulary; parsed, the
+/// worst take some five times as much memory, which WebAssembly must still have.
+const HEADER_CAP: u64 = 64 << 20;
+
+/// The most bytes a key or a tensor's name may have: GGUF's own limit for keys.
+const MAX_NAME_BYTES: u64 = u16::MAX as u64;
 
 /// The most dimensions a tensor may have: GGUF's own limit.
 const MAX_DIMS: usize = 4;
@@ -348,13 +353,22 @@ fn unknown_format(file: &str, bytes: &[u8]) -> Error {
         [0x80, ..] => "this may be a Python pickle; convert it to safetensors",
         [0x1f, 0x8b, ..] => "this is compressed with gzip; unpack it first",
         [b'F', b'U', b'G', b'G', ..] => "this is a GGUF file with its bytes swapped",
-        [b't', b'j', b'g', b'g', ..] | [b'l', b'm', b'g', b'g', ..] | [b'f', b'm', b'g', b'g', ..] => {
+        [b't', b'j', b'g', b'g', ..] | [b'l' | b'f', b'm', b'g', b'g', ..] => {
             "this is a GGML file from before GGUF; convert it anew"
         }
         _ if is_text => "this is text, perhaps a server's error message; check the address",
         _ => "check that the download is complete and is the right file",
     };
     Error::Corrupt(format!("{file} is neither GGUF nor safetensors: it begins with {shown}; {hint}"))
+}
+
+/// Text from a file, cut to what fits a message.
+pub(crate) fn shorten(text: &str) -> String {
+    const MAX_CHARS: usize = 100;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// The error for a file that is shorter than its header says.

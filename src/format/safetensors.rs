@@ -13,11 +13,10 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::{Dtype, Header, Stop, TensorInfo, finish, gguf, tensor_bytes, truncated};
+use super::{
+    Dtype, HEADER_CAP, Header, MAX_NAME_BYTES, Stop, TensorInfo, finish, gguf, shorten, tensor_bytes, truncated,
+};
 use crate::error::{Error, Result};
-
-/// The most bytes of JSON, as in the reference implementation.
-const JSON_CAP: u64 = 100_000_000;
 
 /// Bytes of the length before the JSON.
 const LENGTH_BYTES: u64 = 8;
@@ -48,17 +47,20 @@ impl Index {
         struct Raw {
             weight_map: Entries<String>,
         }
-        let raw: Raw = serde_json::from_str(text)
-            .map_err(|error| Error::Corrupt(format!("{file} is not a safetensors index: {error}")))?;
+        let raw: Raw =
+            serde_json::from_str(text).map_err(|error| parse_error(file, "is not a safetensors index", &error))?;
         let mut weight_map = BTreeMap::new();
         for (name, shard) in raw.weight_map.0 {
             if !is_plain_name(&shard) {
                 return Err(Error::Corrupt(format!(
-                    "{file}: tensor {name:?} is said to be in {shard:?}; expected the plain name of a \
-                     .safetensors file in the same folder"
+                    "{file}: tensor {:?} is said to be in {:?}; expected the plain name of a .safetensors file in the \
+                     same folder",
+                    shorten(&name),
+                    shorten(&shard)
                 )));
             }
             if let Some(other) = weight_map.insert(name.clone(), shard) {
+                let name = shorten(&name);
                 return Err(Error::Corrupt(format!("{file}: tensor {name:?} appears twice (once in {other:?})")));
             }
         }
@@ -70,6 +72,12 @@ impl Index {
     }
 }
 
+/// The error for what is no JSON or no JSON of the kind that was expected. serde quotes strings whole.
+fn parse_error(file: &str, problem: &str, error: &serde_json::Error) -> Error {
+    let (line, column, error) = (error.line(), error.column(), error.to_string());
+    Error::Corrupt(format!("{file} {problem}, line {line} column {column}: {}", shorten(&error)))
+}
+
 /// Whether `name` is the name of a file and can be nothing else in a path or an address.
 fn is_plain_name(name: &str) -> bool {
     let is_special = |c: char| matches!(c, '/' | '\\' | ':' | '?' | '#' | '%') || c.is_control();
@@ -78,8 +86,9 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Parses a whole header from the beginning of a file, `json_bytes` being its first eight bytes.
 pub(super) fn parse(file: &str, bytes: &[u8], json_bytes: u64, file_size: Option<u64>) -> Result<Header, Stop> {
-    if json_bytes > JSON_CAP {
-        let message = format!("{file}: the safetensors header claims {json_bytes} bytes; at most {JSON_CAP} are read");
+    if json_bytes > HEADER_CAP {
+        let message =
+            format!("{file}: the safetensors header claims {json_bytes} bytes; at most {HEADER_CAP} are read");
         return Err(Error::Corrupt(message).into());
     }
     let header_bytes = LENGTH_BYTES + json_bytes;
@@ -91,7 +100,7 @@ pub(super) fn parse(file: &str, bytes: &[u8], json_bytes: u64, file_size: Option
     let json = usize::try_from(header_bytes).ok().and_then(|end| bytes.get(LENGTH_BYTES as usize..end));
     let json = json.ok_or(Stop::Short(header_bytes))?;
     let entries: Entries<Entry> = serde_json::from_slice(json)
-        .map_err(|error| Error::Corrupt(format!("{file}: the safetensors header does not parse: {error}")))?;
+        .map_err(|error| parse_error(file, "does not parse as a safetensors header", &error))?;
 
     let mut tensors = Vec::new();
     for (name, entry) in entries.0 {
@@ -134,6 +143,12 @@ struct Entry {
 
 impl Entry {
     fn into_tensor(self, file: &str, name: String, header_bytes: u64) -> Result<TensorInfo> {
+        if name.len() as u64 > MAX_NAME_BYTES {
+            let (name, len) = (shorten(&name), name.len());
+            return Err(Error::Corrupt(format!(
+                "{file}: a tensor's name, {name:?}, has {len} bytes; at most {MAX_NAME_BYTES} are possible"
+            )));
+        }
         let corrupt = |problem: &str| Error::Corrupt(format!("{file}: tensor {name:?} {problem}"));
         let dtype = match self.dtype.as_str() {
             "F32" => Dtype::F32,
@@ -141,8 +156,9 @@ impl Entry {
             "BF16" => Dtype::BF16,
             other => {
                 return Err(Error::UnsupportedModel(format!(
-                    "{file}: tensor {name:?} has dtype {other}; F32, F16 and BF16 are supported in safetensors \
-                     (for quantised weights use GGUF)"
+                    "{file}: tensor {name:?} has dtype {:?}; F32, F16 and BF16 are supported in safetensors (for \
+                     quantised weights use GGUF)",
+                    shorten(other)
                 )));
             }
         };

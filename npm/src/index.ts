@@ -1,0 +1,118 @@
+// The package's public entry: one class, one error, the types.
+
+import { check } from './check.js';
+import { Completions } from './completions.js';
+import { Connection } from './connection.js';
+import { HeliumError } from './errors.js';
+import { checkGenerate, checkLoad } from './options.js';
+import type { Check, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token } from './types.js';
+
+export { HeliumError, type HeliumErrorCode } from './errors.js';
+export type * from './completions.js';
+export type * from './types.js';
+
+/** A loaded model. Get one from {@link Helium.load}; call {@link Helium.close} when done with it. */
+export class Helium {
+  /** The same generation in the shape of OpenAI's completions endpoint. */
+  readonly completions: Completions = new Completions(this);
+
+  private constructor(private readonly connection: Connection) {}
+
+  /** Starts a worker, opens the GPU and streams the weights into it. */
+  static async load(options: LoadOptions): Promise<Helium> {
+    const wire = checkLoad(options, globalThis.document?.baseURI ?? globalThis.location.href);
+    const { signal, onProgress } = options;
+    const connection = new Connection();
+    try {
+      await connection.request({ op: 'load', options: wire }, { signal, onProgress });
+      return new Helium(connection);
+    } catch (error) {
+      // Ending the worker frees all it had, and stops its downloads.
+      connection.end(error as HeliumError);
+      throw error;
+    }
+  }
+
+  /** What WebGPU offers here, before any download. `bytes`: the size of the weights, to judge whether they fit. */
+  static check(options?: { bytes?: number }): Promise<Check> {
+    return check(options);
+  }
+
+  /**
+   * Continues `prompt`, token by token. Leaving the loop stops the GPU within one token. Several
+   * generations at a time queue, in the order in which their iteration began.
+   */
+  generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<Token, Completion, undefined> {
+    const checked = checkGenerate(prompt, options); // complains here, not at the first token
+    return this.stream(prompt, checked, options.signal);
+  }
+
+  private async *stream(prompt: string, options: object, outer: AbortSignal | undefined): AsyncGenerator<Token, Completion, undefined> {
+    const tokens: Token[] = [];
+    let wake = (): void => undefined;
+    const leave = new AbortController();
+    const onAbort = (): void => leave.abort(outer?.reason);
+    if (outer?.aborted) onAbort();
+    outer?.addEventListener('abort', onAbort);
+
+    let outcome: { value: Completion } | { error: unknown } | undefined;
+    const settled = (how: NonNullable<typeof outcome>): void => {
+      outcome = how;
+      wake();
+    };
+    const onToken = (token: Token): void => {
+      tokens.push(token);
+      wake();
+    };
+    this.connection
+      .request({ op: 'generate', prompt, options }, { signal: leave.signal, onToken })
+      .then((value) => settled({ value: value as Completion }), (error: unknown) => settled({ error }));
+    try {
+      for (;;) {
+        // After an abort no further token comes out, even one that had already arrived.
+        if (leave.signal.aborted) tokens.length = 0;
+        const token = tokens.shift();
+        if (token !== undefined) yield token;
+        else if (outcome === undefined) await new Promise<void>((resolve) => (wake = resolve));
+        else if ('error' in outcome) throw outcome.error;
+        else return outcome.value;
+      }
+    } finally {
+      outer?.removeEventListener('abort', onAbort);
+      leave.abort(); // after the end this reaches nobody
+    }
+  }
+
+  /** Log-probabilities of a text's own tokens. */
+  async score(text: string): Promise<Score> {
+    return (await this.connection.request({ op: 'score', text: string('text', text) })) as Score;
+  }
+
+  async tokenize(text: string): Promise<Uint32Array> {
+    return (await this.connection.request({ op: 'tokenize', text: string('text', text) })) as Uint32Array;
+  }
+
+  async detokenize(ids: ArrayLike<number>): Promise<string> {
+    return (await this.connection.request({ op: 'detokenize', ids: Uint32Array.from(ids) })) as string;
+  }
+
+  /** The model, its quantisation, the adapter, the features in use, the memory taken. */
+  get info(): Info {
+    return this.connection.info!; // comes with the answer to `load`
+  }
+
+  /** Of the last run. */
+  get stats(): Stats {
+    return this.connection.stats;
+  }
+
+  /** Stops what runs, frees the GPU's memory and ends the worker. Later calls reject with code `closed`. */
+  close(): Promise<void> {
+    return this.connection.close();
+  }
+}
+
+function string(name: string, value: unknown): string {
+  if (typeof value === 'string') return value;
+  throw new HeliumError('invalid-argument', `${name}: expected a text, found ${typeof value}`);
+}

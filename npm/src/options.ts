@@ -1,0 +1,167 @@
+// Options as callers write them → options as the worker takes them. Every complaint names the option,
+// what was expected and what was found, before anything is downloaded.
+
+import { HeliumError } from './errors.js';
+import type { GenerateOptions, GpuOptions, HubWeights, LoadOptions } from './types.js';
+
+/** `LoadOptions` as a message: absolute URLs, no functions, no signal. */
+export interface WireLoad {
+  weights: string[] | Blob | HubWeights;
+  tokenizer?: string | Blob;
+  headers: Record<string, string>;
+  sha256?: string[];
+  contextLength?: number;
+  gpu: GpuOptions;
+}
+
+type Rule = (value: unknown) => string | undefined;
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const shown = (value: unknown): string => {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  return isRecord(value) ? 'an object' : String(value);
+};
+
+function bad(option: string, expected: string, found: unknown): never {
+  throw new HeliumError('invalid-argument', `${option}: expected ${expected}, found ${shown(found)}`);
+}
+
+const integer = (low: number, high = Number.MAX_SAFE_INTEGER): Rule => (value) =>
+  Number.isSafeInteger(value) && (value as number) >= low && (value as number) <= high
+    ? undefined
+    : high === Number.MAX_SAFE_INTEGER ? `a whole number of at least ${low}` : `a whole number from ${low} to ${high}`;
+
+const number = (low: number, high: number): Rule => (value) =>
+  typeof value === 'number' && value >= low && value <= high
+    ? undefined
+    : high === Number.MAX_VALUE ? `a number of at least ${low}` : `a number from ${low} to ${high}`;
+
+const oneOf = (...words: string[]): Rule => (value) =>
+  words.includes(value as string) ? undefined : `one of ${words.map((word) => `"${word}"`).join(', ')}`;
+
+const text: Rule = (value) => (typeof value === 'string' && value !== '' ? undefined : 'a text that is not empty');
+
+/** Applies a rule to each named option; complains about names that have none. Leaves out what is undefined. */
+function pick(what: string, given: unknown, rules: Record<string, Rule>): Record<string, unknown> {
+  if (given === undefined) return {};
+  if (!isRecord(given)) bad(what, 'an object', given);
+  const picked: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    const rule = rules[name];
+    if (rule === undefined) {
+      throw new HeliumError('invalid-argument', `${what}: unknown option "${name}"; known are ${Object.keys(rules).join(', ')}`);
+    }
+    const expected = rule(value);
+    if (expected !== undefined) bad(name, expected, value);
+    picked[name] = value;
+  }
+  return picked;
+}
+
+const any: Rule = () => undefined;
+const signal: Rule = (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal');
+
+const generateRules: Record<string, Rule> = {
+  maxTokens: integer(1),
+  temperature: number(0, Number.MAX_VALUE),
+  topK: integer(0),
+  topP: number(0, 1),
+  minP: number(0, 1),
+  repetitionPenalty: (value) => (typeof value === 'number' && value > 0 && value < Infinity ? undefined : 'a number above 0'),
+  presencePenalty: number(-Number.MAX_VALUE, Number.MAX_VALUE),
+  frequencyPenalty: number(-Number.MAX_VALUE, Number.MAX_VALUE),
+  logitBias: (value) =>
+    isRecord(value) && Object.entries(value).every(([id, bias]) => /^\d+$/.test(id) && typeof bias === 'number' && !Number.isNaN(bias))
+      ? undefined
+      : 'an object from token ids to numbers',
+  seed: integer(0),
+  stop: (value) =>
+    (Array.isArray(value) ? value : [value]).every((stop) => text(stop) === undefined) ? undefined : 'a text or texts, none empty',
+  logprobs: integer(0, 20),
+  signal,
+};
+
+/** Checked generation options without the signal, ready for the engine. */
+export function checkGenerate(prompt: unknown, options: GenerateOptions | undefined): object {
+  if (typeof prompt !== 'string') bad('prompt', 'a text', prompt);
+  const { signal: _, stop, ...rest } = pick('generate options', options, generateRules);
+  return stop === undefined ? rest : { ...rest, stop: Array.isArray(stop) ? stop : [stop] };
+}
+
+const loadRules: Record<string, Rule> = {
+  weights: any,
+  tokenizer: any,
+  onProgress: (value) => (typeof value === 'function' ? undefined : 'a function'),
+  signal,
+  headers: (value) =>
+    isRecord(value) && Object.values(value).every((header) => typeof header === 'string') ? undefined : 'an object of texts',
+  sha256: (value) =>
+    (Array.isArray(value) ? value : [value]).every((sum) => typeof sum === 'string' && /^[0-9a-f]{64}$/i.test(sum))
+      ? undefined
+      : '64 hexadecimal digits (for shards, an array of them)',
+  cache: (value) => (typeof value === 'boolean' ? undefined : 'true or false'),
+  contextLength: integer(1),
+  gpu: (value) => (isRecord(value) ? undefined : 'an object'),
+};
+
+const gpuRules: Record<string, Rule> = {
+  powerPreference: oneOf('low-power', 'high-performance'),
+  limits: oneOf('default', 'adapter'),
+  features: oneOf('none', 'auto'),
+};
+
+const hubRules: Record<string, Rule> = {
+  repo: (value) => (typeof value === 'string' && /^[\w.-]+\/[\w.-]+$/.test(value) ? undefined : '"owner/name"'),
+  file: text,
+  quant: (value) => (typeof value === 'string' && /^\w+$/.test(value) ? undefined : 'a quantisation such as "Q4_K_M"'),
+  revision: text,
+};
+
+function absolute(option: string, url: string | URL, base: string): string {
+  let parsed: URL;
+  try {
+    parsed = new URL(url, base);
+  } catch {
+    bad(option, 'a URL', String(url));
+  }
+  if (!/^(https?|blob|data):$/.test(parsed.protocol)) bad(option, 'an http(s), blob or data URL', parsed.href);
+  return parsed.href;
+}
+
+function checkWeights(weights: unknown, base: string): WireLoad['weights'] {
+  if (typeof weights === 'string' && weights !== '') return [absolute('weights', weights, base)];
+  if (weights instanceof URL) return [absolute('weights', weights, base)];
+  if (weights instanceof Blob) return weights;
+  if (Array.isArray(weights) && weights.length > 0 && weights.every((url) => typeof url === 'string')) {
+    return weights.map((url: string) => absolute('weights', url, base));
+  }
+  if (isRecord(weights)) {
+    const hub = pick('weights', weights, hubRules);
+    if (hub['repo'] === undefined) bad('weights', '{ repo, file } or { repo, quant }', weights);
+    if ((hub['file'] === undefined) === (hub['quant'] === undefined)) {
+      throw new HeliumError('invalid-argument', `weights: name either a file or a quant of ${String(hub['repo'])}`);
+    }
+    return hub as HubWeights;
+  }
+  return bad('weights', 'a URL, an array of URLs, a File or { repo, file } or { repo, quant }', weights);
+}
+
+/** Checked load options; relative URLs are resolved against `base`, the page's own address. */
+export function checkLoad(options: LoadOptions, base: string): WireLoad {
+  const given = pick('load options', options, loadRules) as Partial<LoadOptions>;
+  const weights = checkWeights(given.weights, base);
+  const wire: WireLoad = { weights, headers: given.headers ?? {}, gpu: pick('gpu', given.gpu, gpuRules) };
+
+  const { tokenizer, sha256, contextLength } = given;
+  if (tokenizer instanceof Blob) wire.tokenizer = tokenizer;
+  else if (typeof tokenizer === 'string' || tokenizer instanceof URL) wire.tokenizer = absolute('tokenizer', tokenizer, base);
+  else if (tokenizer !== undefined) bad('tokenizer', 'a URL or a File', tokenizer);
+
+  if (sha256 !== undefined) wire.sha256 = (Array.isArray(sha256) ? sha256 : [sha256]).map((sum) => sum.toLowerCase());
+  if (contextLength !== undefined) wire.contextLength = contextLength;
+  return wire;
+}

@@ -1,0 +1,52 @@
+// Counts bytes as they come → the `Progress` that callers see, about ten times a second.
+
+import type { Progress } from './types.js';
+
+const INTERVAL_MS = 100;
+const WINDOW_MS = 4000; // long enough to be steady, short enough to follow a change
+
+export class Meter {
+  private phase: Progress['phase'] = 'gpu';
+  private loaded = 0;
+  private total: number | undefined;
+  private lastReport = -Infinity;
+  /** Recent (time, bytes) pairs, oldest first; the rate is taken across them. */
+  private readonly recent: [number, number][] = [];
+
+  constructor(
+    private readonly report: (progress: Progress) => void,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
+
+  enter(phase: Progress['phase']): void {
+    this.phase = phase;
+    this.emit();
+  }
+
+  expect(total: number | undefined): void {
+    this.total = total;
+  }
+
+  add(bytes: number): void {
+    this.loaded += bytes;
+    const now = this.now();
+    if (now - this.lastReport < INTERVAL_MS) return;
+    this.recent.push([now, this.loaded]);
+    while (this.recent.length > 2 && now - this.recent[0]![0] > WINDOW_MS) this.recent.shift();
+    this.emit();
+  }
+
+  private emit(): void {
+    this.lastReport = this.now();
+    const progress: Progress = { phase: this.phase, loaded: this.loaded };
+    if (this.total !== undefined) progress.total = this.total;
+    const [from, to] = [this.recent[0], this.recent.at(-1)];
+    if (this.phase === 'weights' && from && to && to[0] > from[0]) {
+      progress.bytesPerSecond = ((to[1] - from[1]) / (to[0] - from[0])) * 1000;
+      if (this.total !== undefined && progress.bytesPerSecond > 0) {
+        progress.etaSeconds = Math.max(0, this.total - this.loaded) / progress.bytesPerSecond;
+      }
+    }
+    this.report(progress);
+  }
+}

@@ -1,0 +1,143 @@
+// The module worker: messages in, messages out, the engine between. The only importer of the
+// WebAssembly glue. Requests run one after another in the order they came.
+
+import { HeliumError, toWire } from './errors.js';
+import { Meter } from './progress.js';
+import type { WireLoad } from './options.js';
+import type { FromWorker, Request, ToWorker } from './protocol.js';
+import { Sha256 } from './sha256.js';
+import { resolveSource } from './source.js';
+import type { AdapterInfo, Info, Stats, Token } from './types.js';
+import init, { Cancel, Engine } from './wasm/helium.js';
+
+// The DOM's types describe a page's `self`; a worker's has these two.
+const scope = self as unknown as {
+  postMessage(message: FromWorker): void;
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+};
+
+/** Bytes after which loading waits for the GPU, so that uploads do not pile up in its staging memory. */
+const FLUSH_BYTES = 32 << 20;
+
+let engine: Engine | undefined;
+let notes: string[] = [];
+/** Set once the module has trapped: its memory is in an unknown state then, and it must not run again. */
+let dead: HeliumError | undefined;
+/** The running generation's, and marks for those cancelled before their turn. */
+const cancelled = new Map<number, Cancel | 'before-start'>();
+/** Ids rise and answers keep their order: what is at or below this is over. */
+let lastAnswered = 0;
+let queue: Promise<void> = Promise.resolve();
+
+scope.onmessage = ({ data }) => {
+  if (data.op === 'cancel') {
+    const running = cancelled.get(data.id);
+    if (running instanceof Cancel) running.cancel();
+    else if (data.id > lastAnswered) cancelled.set(data.id, 'before-start');
+    return;
+  }
+  // The engine is one mutable object: a second call while one awaits the GPU would be refused by it.
+  queue = queue.then(() => answer(data.id, data));
+};
+
+async function answer(id: number, request: Request): Promise<void> {
+  try {
+    if (dead) throw dead;
+    const value = await perform(id, request);
+    const done: FromWorker = { id, kind: 'done', value };
+    if (engine && (request.op === 'load' || request.op === 'generate' || request.op === 'score')) {
+      done.info = { ...engine.info(), adapter: engine.adapter() as AdapterInfo, notes } as Info;
+      done.stats = engine.stats() as Stats;
+    }
+    scope.postMessage(done);
+  } catch (thrown) {
+    const error = toWire(thrown);
+    if (thrown instanceof WebAssembly.RuntimeError) {
+      dead = new HeliumError('internal', `the engine stopped (${thrown.message}): close it and load again`);
+    }
+    scope.postMessage({ id, kind: 'failed', error });
+  } finally {
+    cancelled.delete(id);
+    lastAnswered = id;
+  }
+}
+
+async function perform(id: number, request: Request): Promise<unknown> {
+  if (request.op === 'load') return load(id, request.options);
+  if (!engine) throw new HeliumError('closed', 'no model is loaded');
+  switch (request.op) {
+    case 'generate': {
+      if (cancelled.has(id)) throw new HeliumError('aborted', 'aborted by the caller');
+      const cancel = new Cancel();
+      cancelled.set(id, cancel);
+      const emit = (token: object): void => scope.postMessage({ id, kind: 'token', token: token as Token });
+      return engine.generate(request.prompt, request.options, cancel, emit);
+    }
+    case 'score':
+      return engine.score(request.text);
+    case 'tokenize':
+      return engine.tokenize(request.text);
+    case 'detokenize':
+      return engine.detokenize(request.ids);
+    case 'close':
+      engine.free();
+      engine = undefined;
+      return undefined;
+  }
+}
+
+async function load(id: number, options: WireLoad): Promise<void> {
+  const meter = new Meter((progress) => scope.postMessage({ id, kind: 'progress', progress }));
+  meter.enter('gpu');
+  await init();
+  const opened = await Engine.open(options.gpu);
+
+  meter.enter('tokenizer');
+  const source = await resolveSource(options);
+  const { parts, configJson, tokenizerJson } = source;
+  if (options.sha256 && options.sha256.length !== parts.length) {
+    throw new HeliumError('invalid-argument', `sha256: expected ${parts.length}, one for each file of weights, found ${options.sha256.length}`);
+  }
+  opened.begin({
+    ...(options.contextLength !== undefined && { contextLength: options.contextLength }),
+    ...(configJson !== undefined && { configJson }),
+    ...(tokenizerJson !== undefined && { tokenizerJson }),
+  });
+
+  meter.expect(sum(parts.map((part) => part.size)));
+  meter.enter('weights');
+  let unflushed = 0;
+  for (const [at, part] of parts.entries()) {
+    const file = await part.open();
+    if (parts.length === 1) meter.expect(file.size);
+    opened.beginFile(file.name, file.size);
+    const expected = options.sha256?.[at];
+    const sha = expected === undefined ? undefined : new Sha256();
+    for await (const piece of file.pieces) {
+      sha?.update(piece);
+      opened.push(piece);
+      meter.add(piece.length);
+      unflushed += piece.length;
+      if (unflushed >= FLUSH_BYTES) {
+        await opened.flush();
+        unflushed = 0;
+      }
+    }
+    const found = sha?.hex();
+    if (found !== expected) {
+      throw new HeliumError('corrupt', `${file.name}: expected sha256 ${expected}, found ${found}: the file is damaged or another one`);
+    }
+    opened.endFile();
+  }
+
+  meter.enter('prepare');
+  await opened.finish();
+  engine = opened;
+  notes = source.notes;
+  meter.enter('ready');
+}
+
+/** Their sum, or undefined where one is unknown. */
+function sum(sizes: (number | undefined)[]): number | undefined {
+  return sizes.reduce((total, size) => (total === undefined || size === undefined ? undefined : total + size), 0);
+}

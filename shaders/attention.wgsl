@@ -1,0 +1,198 @@
+// Causal attention of a block of queries over a slice of the KV cache, in one pass:
+// softmax(q·Kᵀ / sqrt(head_dim))·V with a running maximum and sum (online softmax).
+//
+// Grid: x, the key-value heads; y, blocks of ROWS query rows; z, slices of the cache. The query rows of a
+// key-value head are its tokens and, within a token, its group of query heads, so that a group shares
+// every read of K and V. With one slice the result is final, else attention_combine joins the slices.
+// 64 positions at a time: first a thread scores one position for all rows, then it sums one or two words
+// of V over the positions.
+
+override ROWS: u32 = 8u;       // query rows a block, at most 8
+override Q_VECS: u32 = 256u;   // ROWS · head_vecs
+
+struct Step {
+  pos: u32,
+  n_tokens: u32,
+  first_token: u32,
+  slice_len: u32,
+}
+
+struct Params {
+  n_heads: u32,
+  n_groups: u32,   // query heads a key-value head
+  head_dim: u32,
+  head_vecs: u32,  // vec4f in a head, padded to whole vec4 of f16 in the cache: a multiple of 2
+  max_seq: u32,
+  stride: u32,     // elements from one token of q, and of the output, to the next
+  scale: f32,      // 1 / sqrt(head_dim)
+}
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> q: array<f32>;                // [n_tokens, stride]
+@group(0) @binding(3) var<storage, read> k_cache: array<vec4<u32>>;    // [n_kv_heads, max_seq, head_vecs / 2]
+@group(0) @binding(4) var<storage, read> v_cache: array<u32>;          // [n_kv_heads, max_seq, head_vecs · 2]
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;        // [n_tokens, stride]
+@group(0) @binding(6) var<storage, read_write> slices: array<f32>;     // [n_heads, n_slices, head_dim + 2]
+
+const TILE = 64u;        // cached positions at a time, one a thread
+const MASKED = -1e30;    // finite: no arithmetic on infinities
+
+var<workgroup> q_tile: array<vec4f, Q_VECS>;    // [ROWS, head_vecs]
+var<workgroup> p_tile: array<f32, 512>;         // [ROWS, TILE] scores, then probabilities
+var<workgroup> part: array<f32, 64>;            // [ROWS, 8] parts of a row's maximum or sum
+var<workgroup> row_max: array<f32, 8>;
+var<workgroup> row_sum: array<f32, 8>;
+var<workgroup> row_decay: array<f32, 8>;        // what the old sums are worth under the new maximum
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) n_workgroups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let kv_head = group.x;
+  let first_row = group.y * ROWS;
+  let n_rows = step.n_tokens * params.n_groups;
+
+  for (var i = thread; i < Q_VECS; i += TILE) {
+    let row = min(first_row + i / params.head_vecs, n_rows - 1u);
+    let dim = 4u * (i % params.head_vecs);
+    let at = q_at(kv_head, row) + dim;
+    var value = vec4f(0.0);
+    for (var j = 0u; j < 4u; j++) {
+      if dim + j < params.head_dim {
+        value[j] = q[at + j] * params.scale;
+      }
+    }
+    q_tile[i] = value;
+  }
+  if thread < ROWS {
+    row_max[thread] = MASKED;
+    row_sum[thread] = 0.0;
+  }
+  workgroupBarrier();
+
+  let last_row = min(first_row + ROWS, n_rows) - 1u;
+  let begin = group.z * step.slice_len;
+  let end = min(begin + step.slice_len, step.pos + last_row / params.n_groups + 1u);
+  var acc: array<vec2f, 16>;  // [2, ROWS]: word `thread` of V's row, and word `thread` + 64
+  for (var tile = begin; tile < end; tile += TILE) {
+    // Scores.
+    let t = tile + thread;
+    let k_at = (kv_head * params.max_seq + min(t, end - 1u)) * (params.head_vecs / 2u);
+    var score: array<f32, 8>;
+    for (var v = 0u; v < params.head_vecs / 2u; v++) {
+      let words = k_cache[k_at + v];
+      let a = vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
+      let b = vec4f(unpack2x16float(words.z), unpack2x16float(words.w));
+      for (var r = 0u; r < ROWS; r++) {
+        let at = r * params.head_vecs + 2u * v;
+        score[r] += dot(q_tile[at], a) + dot(q_tile[at + 1u], b);
+      }
+    }
+    for (var r = 0u; r < ROWS; r++) {
+      let seen = t < end && t <= step.pos + (first_row + r) / params.n_groups;
+      p_tile[r * TILE + thread] = select(MASKED, score[r], seen);
+    }
+    workgroupBarrier();
+
+    // Maxima, probabilities and sums: eight threads a row.
+    let r = thread / 8u;
+    let lane = thread % 8u;
+    if r < ROWS {
+      var largest = MASKED;
+      for (var i = lane; i < TILE; i += 8u) {
+        largest = max(largest, p_tile[r * TILE + i]);
+      }
+      part[thread] = largest;
+    }
+    workgroupBarrier();
+    var largest = MASKED;
+    var sum = 0.0;
+    if r < ROWS {
+      largest = row_max[r];
+      for (var i = 0u; i < 8u; i++) {
+        largest = max(largest, part[r * 8u + i]);
+      }
+      for (var i = lane; i < TILE; i += 8u) {
+        let s = p_tile[r * TILE + i];
+        let p = select(exp(s - largest), 0.0, s <= MASKED);
+        p_tile[r * TILE + i] = p;
+        sum += p;
+      }
+    }
+    workgroupBarrier();
+    part[thread] = sum;
+    workgroupBarrier();
+    if r < ROWS && lane == 0u {
+      let decay = exp(row_max[r] - largest);
+      sum = row_sum[r] * decay;
+      for (var i = 0u; i < 8u; i++) {
+        sum += part[r * 8u + i];
+      }
+      row_sum[r] = sum;
+      row_max[r] = largest;
+      row_decay[r] = decay;
+    }
+    workgroupBarrier();
+
+    // Values.
+    let n_here = min(TILE, end - tile);
+    let words = 2u * params.head_vecs;
+    for (var c = 0u; c < 2u; c++) {
+      let word = thread + c * TILE;
+      if word < words {
+        for (var i = 0u; i < ROWS; i++) {
+          acc[c * 8u + i] *= row_decay[i];
+        }
+        var at = (kv_head * params.max_seq + tile) * words + word;
+        for (var j = 0u; j < n_here; j++) {
+          let value = unpack2x16float(v_cache[at]);
+          for (var i = 0u; i < ROWS; i++) {
+            acc[c * 8u + i] += p_tile[i * TILE + j] * value;
+          }
+          at += words;
+        }
+      }
+    }
+    workgroupBarrier();
+  }
+
+  for (var c = 0u; c < 2u; c++) {
+    let dim = 2u * (thread + c * TILE);
+    if dim < params.head_dim {
+      for (var i = 0u; i < ROWS; i++) {
+        if first_row + i < n_rows {
+          if n_workgroups.z == 1u {
+            let at = q_at(kv_head, first_row + i) + dim;
+            let value = acc[c * 8u + i] / row_sum[i];
+            out[at] = value.x;
+            out[at + 1u] = value.y;
+          } else {
+            let at = slice_at(kv_head, first_row + i, group.z, n_workgroups.z);
+            slices[at + dim] = acc[c * 8u + i].x;
+            slices[at + dim + 1u] = acc[c * 8u + i].y;
+          }
+        }
+      }
+    }
+  }
+  if n_workgroups.z > 1u && thread < ROWS && first_row + thread < n_rows {
+    let at = slice_at(kv_head, first_row + thread, group.z, n_workgroups.z) + params.head_dim;
+    slices[at] = row_max[thread];
+    slices[at + 1u] = row_sum[thread];
+  }
+}
+
+// Where the query of a row (token · n_groups + query head of the group) begins in q, and its result in out.
+fn q_at(kv_head: u32, row: u32) -> u32 {
+  let head = kv_head * params.n_groups + row % params.n_groups;
+  return row / params.n_groups * params.stride + head * params.head_dim;
+}
+
+fn slice_at(kv_head: u32, row: u32, slice: u32, n_slices: u32) -> u32 {
+  let head = kv_head * params.n_groups + row % params.n_groups;
+  let token = row / params.n_groups;
+  return ((token * params.n_heads + head) * n_slices + slice) * (params.head_dim + 2u);
+}

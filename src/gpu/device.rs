@@ -1,0 +1,342 @@
+//! The GPU device: options enter, an open device with its limits leaves, and every failure it reports later
+//! is kept until somebody asks.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// Which limits to ask the adapter for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LimitChoice {
+    /// WebGPU's defaults, which every device has: 128 MiB a binding, 256 MiB a buffer.
+    Default,
+    /// As large bindings and buffers as the adapter offers: fewer pieces of large matrices.
+    #[default]
+    Adapter,
+}
+
+/// Which optional features to ask the adapter for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FeatureChoice {
+    /// None.
+    None,
+    /// What the engine can use and the adapter offers.
+    #[default]
+    Auto,
+}
+
+/// Which device to open, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GpuOptions {
+    /// Part of the adapter's name, driver or backend, in any case; the platform's choice if absent.
+    /// Native only: a browser offers one adapter.
+    pub adapter: Option<String>,
+    /// Which limits to ask for.
+    pub limits: LimitChoice,
+    /// Which optional features to ask for.
+    pub features: FeatureChoice,
+    /// Prefer an integrated GPU to a discrete one.
+    pub low_power: bool,
+}
+
+/// An open device.
+#[derive(Debug)]
+pub struct Gpu {
+    /// wgpu's device.
+    pub device: wgpu::Device,
+    /// Its one queue.
+    pub queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    fault: Arc<Mutex<Option<Error>>>,
+    allocated_bytes: Cell<u64>,
+}
+
+/// Optional features that the engine uses where they are offered.
+fn useful_features() -> wgpu::Features {
+    wgpu::Features::TIMESTAMP_QUERY
+}
+
+impl Gpu {
+    /// Opens the adapter that `options` ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoWebGpu`] when the browser has no WebGPU, [`Error::NoAdapter`] when no adapter matches or it
+    /// refuses the device.
+    pub async fn open(options: &GpuOptions) -> Result<Self> {
+        let instance = wgpu::Instance::default();
+        let adapter = find_adapter(&instance, options).await?;
+        let info = adapter.get_info();
+        let offered = adapter.limits();
+        let mut required_limits = wgpu::Limits::default();
+        if options.limits == LimitChoice::Adapter {
+            required_limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
+            required_limits.max_buffer_size = offered.max_buffer_size;
+        }
+        let required_features = match options.features {
+            FeatureChoice::None => wgpu::Features::empty(),
+            FeatureChoice::Auto => adapter.features() & useful_features(),
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("helium"),
+            required_features,
+            required_limits,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
+            Error::NoAdapter(format!("the adapter {:?} gave no device at WebGPU's limits: {error}", info.name))
+        })?;
+
+        let fault = Arc::new(Mutex::new(None));
+        let on_error = Arc::clone(&fault);
+        device.on_uncaptured_error(Arc::new(move |error| keep_first(&on_error, from_wgpu(error))));
+        let on_lost = Arc::clone(&fault);
+        device.set_device_lost_callback(move |reason, message| {
+            // Destroying the device on purpose, by dropping it, is no fault.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                let message = message.trim().trim_end_matches('.');
+                let text = format!("the GPU device was lost ({message}); load the model again");
+                keep_first(&on_lost, Error::DeviceLost(text));
+            }
+        });
+        Ok(Self { device, queue, info, fault, allocated_bytes: Cell::new(0) })
+    }
+
+    /// The adapter as its driver describes it.
+    #[must_use]
+    pub fn adapter_info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+
+    /// The adapter's name, for people: never empty.
+    #[must_use]
+    pub fn adapter_name(&self) -> String {
+        // Browsers hide the name; some keep the vendor or architecture in the description.
+        [&self.info.name, &self.info.driver_info, &self.info.driver]
+            .into_iter()
+            .find(|text| !text.is_empty())
+            .cloned()
+            .unwrap_or_else(|| format!("{} adapter", self.info.backend))
+    }
+
+    /// Whether the adapter computes on the CPU.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        let name = self.adapter_name().to_lowercase();
+        self.info.device_type == wgpu::DeviceType::Cpu
+            || ["llvmpipe", "lavapipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known))
+    }
+
+    /// The device's limits.
+    #[must_use]
+    pub fn limits(&self) -> wgpu::Limits {
+        self.device.limits()
+    }
+
+    /// The device's optional features.
+    #[must_use]
+    pub fn features(&self) -> wgpu::Features {
+        self.device.features()
+    }
+
+    /// Bytes in all buffers made so far.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated_bytes.get()
+    }
+
+    /// A buffer of `bytes` zeros, rounded up to whole 16 bytes.
+    #[must_use]
+    pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let size = bytes.max(1).next_multiple_of(16);
+        self.allocated_bytes.set(self.allocated_bytes.get() + size);
+        self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+    }
+
+    /// A storage buffer of `bytes` zeros that can be written and copied from.
+    #[must_use]
+    pub fn storage(&self, label: &str, bytes: u64) -> wgpu::Buffer {
+        use wgpu::BufferUsages as Usage;
+        self.buffer(label, bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+    }
+
+    /// A uniform buffer that holds `value`.
+    #[must_use]
+    pub fn uniform<T: bytemuck::Pod>(&self, label: &str, value: &T) -> wgpu::Buffer {
+        let bytes = bytemuck::bytes_of(value);
+        let buffer =
+            self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        self.queue.write_buffer(&buffer, 0, bytes);
+        buffer
+    }
+
+    /// The first failure that the device reported outside a [`Guard`], if any; it stays.
+    ///
+    /// # Errors
+    ///
+    /// That failure.
+    pub fn check(&self) -> Result<()> {
+        match &*self.fault.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to collect the device's failures instead of reporting them through [`Gpu::check`].
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory]
+            .map(|filter| self.device.push_error_scope(filter));
+        Guard { scopes: scopes.into() }
+    }
+
+    /// Waits until all submitted work is done.
+    ///
+    /// # Errors
+    ///
+    /// What the device reported, [`Error::DeviceLost`] among it.
+    pub async fn wait(&self) -> Result<()> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            // The receiver is gone when the caller stopped waiting.
+            let _ = sender.send(());
+        });
+        self.poll()?;
+        let done = receiver.await;
+        self.check()?;
+        done.map_err(|_| lost())
+    }
+
+    /// Maps `buffer`, copies its first `bytes` out and unmaps it.
+    ///
+    /// # Errors
+    ///
+    /// What the device reported, [`Error::DeviceLost`] among it.
+    pub async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+        let slice = buffer.slice(..bytes);
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        slice.map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result);
+        });
+        self.poll()?;
+        let mapped = receiver.await;
+        self.check()?;
+        if !matches!(mapped, Ok(Ok(()))) {
+            return Err(lost());
+        }
+        let copy = slice.get_mapped_range().map(|view| view.to_vec()).map_err(|_| lost());
+        buffer.unmap();
+        copy
+    }
+
+    /// Natively callbacks come only from a poll; a browser calls them by itself.
+    fn poll(&self) -> Result<()> {
+        if cfg!(not(target_arch = "wasm32")) {
+            self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| {
+                self.check().err().unwrap_or_else(|| Error::DeviceLost(format!("waiting for the GPU failed: {error}")))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Failures of the device since [`Gpu::guard`]. Guards nest: finish the last one first.
+#[derive(Debug)]
+pub struct Guard {
+    scopes: Vec<wgpu::ErrorScopeGuard>,
+}
+
+impl Guard {
+    /// Ends the collection.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, out of memory before others.
+    pub async fn finish(mut self) -> Result<()> {
+        // All scopes end at once, and in order, before anything is awaited.
+        let mut pending = Vec::new();
+        while let Some(scope) = self.scopes.pop() {
+            pending.push(scope.pop());
+        }
+        let mut found = None;
+        for scope in pending {
+            let error = scope.await;
+            found = found.or(error);
+        }
+        found.map_or(Ok(()), |error| Err(from_wgpu(error)))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Scopes are a stack: the last must go first, and a `Vec` drops its first element first.
+        while self.scopes.pop().is_some() {}
+    }
+}
+
+fn lost() -> Error {
+    Error::DeviceLost("the GPU device was lost; load the model again".into())
+}
+
+fn keep_first(slot: &Mutex<Option<Error>>, error: Error) {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+}
+
+fn from_wgpu(error: wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory(
+            "the GPU is out of memory; close other tabs or programs, or choose a smaller file or context".into(),
+        ),
+        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+            Error::Internal(format!("the GPU refused a command: {}", one_line(&description)))
+        }
+    }
+}
+
+/// Messages are one line; wgpu's have several.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn find_adapter(instance: &wgpu::Instance, options: &GpuOptions) -> Result<wgpu::Adapter> {
+    let Some(wanted) = &options.adapter else {
+        return request_adapter(instance, options).await;
+    };
+    let wanted = wanted.to_lowercase();
+    let mut seen = Vec::new();
+    for adapter in instance.enumerate_adapters(wgpu::Backends::all()).await {
+        let info = adapter.get_info();
+        let text = format!("{} ({} {}, {})", info.name, info.driver, info.driver_info, info.backend);
+        if text.to_lowercase().contains(&wanted) {
+            return Ok(adapter);
+        }
+        seen.push(text);
+    }
+    let seen = if seen.is_empty() { "none".into() } else { seen.join("; ") };
+    Err(Error::NoAdapter(format!("no adapter matches {wanted:?}; found: {seen}")))
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn find_adapter(instance: &wgpu::Instance, options: &GpuOptions) -> Result<wgpu::Adapter> {
+    request_adapter(instance, options).await
+}
+
+async fn request_adapter(instance: &wgpu::Instance, options: &GpuOptions) -> Result<wgpu::Adapter> {
+    let power_preference = if options.low_power {
+        wgpu::PowerPreference::LowPower
+    } else {
+        wgpu::PowerPreference::HighPerformance
+    };
+    let wanted = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+    instance.request_adapter(&wanted).await.map_err(|error| {
+        let hint = if cfg!(target_arch = "wasm32") {
+            "check that this browser has WebGPU and hardware acceleration switched on"
+        } else {
+            "install a Vulkan, Metal or DirectX 12 driver; on Linux without a GPU, mesa-vulkan-drivers has a software one"
+        };
+        Error::NoAdapter(format!("no GPU adapter was found; {hint} ({})", one_line(&error.to_string())))
+    })
+}

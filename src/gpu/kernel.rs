@@ -1,0 +1,303 @@
+//! The table of kernels: which WGSL files make one, its overrides and its bindings; and the pipelines made
+//! from them, each once.
+//!
+//! A product's shader is a core (`matvec`, `matmul`), what all products share, the unpacking of one dtype
+//! and one epilogue, one after the other. The core calls the dtype's `weights16` and the epilogue's
+//! `pair_rows` and `store_pair`; see `shaders/`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::Gpu;
+use crate::format::Dtype;
+
+macro_rules! wgsl {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+    };
+}
+
+/// How a binding is declared in the shader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Binding {
+    /// `var<uniform>`
+    Uniform,
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    Write,
+}
+use Binding::{Read, Uniform, Write};
+
+/// What a product does with its result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Epilogue {
+    /// `y = W·x`
+    Store,
+    /// `y += W·x`
+    Add,
+    /// `y = silu(y) ⊙ W·x`
+    Gate,
+    /// `y = silu(Wg·x) ⊙ Wu·x`, the rows of both in one piece.
+    GateUp,
+    /// RoPE on queries and keys, append to the KV cache.
+    Qkv,
+}
+
+/// How a product is computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Core {
+    /// One token at a time.
+    MatVec(MatVecShape),
+    /// Tiles of [`MATMUL_PAIRS`] row pairs by [`MATMUL_TOKENS`] tokens.
+    MatMul,
+}
+
+/// The shape of a matrix-vector workgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MatVecShape {
+    /// Threads that share a row pair, a power of two.
+    pub lanes: u32,
+    /// Row pairs a workgroup.
+    pub groups: u32,
+}
+
+impl Default for MatVecShape {
+    fn default() -> Self {
+        Self { lanes: 32, groups: 2 }
+    }
+}
+
+/// Row pairs in a tile of `matmul.wgsl`.
+pub const MATMUL_PAIRS: u32 = 32;
+/// Tokens in a tile of `matmul.wgsl`.
+pub const MATMUL_TOKENS: u32 = 32;
+/// Halves of 16 columns in a workgroup of `embed.wgsl`.
+pub const EMBED_HALVES: u32 = 64;
+/// Most query rows in a block of `attention.wgsl`.
+pub const ATTENTION_ROWS: u32 = 8;
+
+/// A kernel in one of its variants: what a pipeline is made from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kernel {
+    /// Spells the variant; equal labels are equal kernels.
+    pub label: String,
+    files: Vec<&'static str>,
+    constants: Vec<(&'static str, f64)>,
+    groups: Vec<Vec<Binding>>,
+}
+
+impl Kernel {
+    /// The embedding lookup in a matrix of `dtype`.
+    #[must_use]
+    pub fn embed(dtype: Dtype) -> Self {
+        let mut files = vec![wgsl!("embed")];
+        files.extend(unpacking(dtype));
+        Self {
+            label: format!("embed_{}", dtype_word(dtype)),
+            files,
+            constants: vec![],
+            groups: vec![vec![Uniform, Read, Read, Read, Write]],
+        }
+    }
+
+    /// A product with a matrix of `dtype`; with `norm`, `RMSNorm` is applied to x first.
+    #[must_use]
+    pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
+        let (core_word, core_file, mut constants) = match core {
+            Core::MatVec(MatVecShape { lanes, groups }) => (
+                format!("matvec_{lanes}x{groups}"),
+                wgsl!("matvec"),
+                vec![("LANES", lanes.into()), ("GROUPS", groups.into()), ("THREADS", (lanes * groups).into())],
+            ),
+            Core::MatMul => ("matmul".into(), wgsl!("matmul"), vec![]),
+        };
+        let (epilogue_word, epilogue_file) = match epilogue {
+            Epilogue::Store => ("store", wgsl!("shared/store_plain")),
+            Epilogue::Add => ("add", wgsl!("shared/store_plain")),
+            Epilogue::Gate => ("gate", wgsl!("shared/store_plain")),
+            Epilogue::GateUp => ("gate_up", wgsl!("shared/store_gate_up")),
+            Epilogue::Qkv => ("qkv", wgsl!("shared/store_qkv")),
+        };
+        let mut files = vec![core_file, wgsl!("shared/product")];
+        files.extend(unpacking(dtype));
+        files.push(epilogue_file);
+        constants.push(("NORM", norm.into()));
+        match epilogue {
+            Epilogue::Add => constants.push(("ADD", 1.0)),
+            Epilogue::Gate => constants.push(("GATE", 1.0)),
+            Epilogue::Store | Epilogue::GateUp | Epilogue::Qkv => {}
+        }
+        let outputs = if epilogue == Epilogue::Qkv { vec![Read, Write, Write, Write] } else { vec![Write] };
+        let norm_word = if norm { "norm_" } else { "" };
+        Self {
+            label: format!("{core_word}_{norm_word}{}_{epilogue_word}", dtype_word(dtype)),
+            files,
+            constants,
+            groups: vec![vec![Uniform, Uniform, Read, Read, Read, Read], outputs],
+        }
+    }
+
+    /// Attention for blocks of `rows` query rows, at most [`ATTENTION_ROWS`], of `head_vecs` vec4 each.
+    #[must_use]
+    pub fn attention(rows: u32, head_vecs: u32) -> Self {
+        Self {
+            label: format!("attention_{rows}x{head_vecs}"),
+            files: vec![wgsl!("attention")],
+            constants: vec![("ROWS", rows.into()), ("Q_VECS", (rows * head_vecs).into())],
+            groups: vec![vec![Uniform, Uniform, Read, Read, Read, Write, Write]],
+        }
+    }
+
+    /// The join of attention's slices.
+    #[must_use]
+    pub fn attention_combine() -> Self {
+        Self {
+            label: "attention_combine".into(),
+            files: vec![wgsl!("attention_combine")],
+            constants: vec![],
+            groups: vec![vec![Uniform, Uniform, Read, Write]],
+        }
+    }
+
+    /// The whole WGSL source.
+    #[must_use]
+    pub fn source(&self) -> String {
+        self.files.join("\n")
+    }
+}
+
+/// The files that give `weights16` for a dtype.
+fn unpacking(dtype: Dtype) -> Vec<&'static str> {
+    let mut files = vec![wgsl!("shared/unpack")];
+    files.push(match dtype {
+        Dtype::F32 => wgsl!("shared/f32"),
+        Dtype::F16 => wgsl!("shared/f16"),
+        Dtype::BF16 => wgsl!("shared/bf16"),
+        Dtype::Q4_0 => wgsl!("shared/q4_0"),
+        Dtype::Q4_1 => wgsl!("shared/q4_1"),
+        Dtype::Q5_0 => wgsl!("shared/q5_0"),
+        Dtype::Q5_1 => wgsl!("shared/q5_1"),
+        Dtype::Q8_0 => wgsl!("shared/q8_0"),
+        Dtype::Q2K => wgsl!("shared/q2_k"),
+        Dtype::Q3K => wgsl!("shared/q3_k"),
+        Dtype::Q4K => wgsl!("shared/q4_k"),
+        Dtype::Q5K => wgsl!("shared/q5_k"),
+        Dtype::Q6K => wgsl!("shared/q6_k"),
+    });
+    if matches!(dtype, Dtype::Q4K | Dtype::Q5K) {
+        files.push(wgsl!("shared/scale_min"));
+    }
+    files
+}
+
+fn dtype_word(dtype: Dtype) -> String {
+    dtype.name().to_lowercase()
+}
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The kernel's label.
+    pub label: String,
+    pub(super) pipeline: wgpu::ComputePipeline,
+    layouts: Vec<wgpu::BindGroupLayout>,
+}
+
+impl Pipeline {
+    fn new(gpu: &Gpu, kernel: &Kernel) -> Self {
+        let label = Some(kernel.label.as_str());
+        let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
+        let module = create_module(&gpu.device, wgpu::ShaderModuleDescriptor { label, source });
+        let layouts: Vec<_> = kernel.groups.iter().map(|bindings| layout(gpu, label, bindings)).collect();
+        let layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &layouts.iter().map(Some).collect::<Vec<_>>(),
+            immediate_size: 0,
+        });
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &kernel.constants,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        Self { label: kernel.label.clone(), pipeline, layouts }
+    }
+
+    /// Binds `buffers` to group `group`, in the order of the bindings.
+    #[must_use]
+    pub fn bind(&self, gpu: &Gpu, group: usize, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        let entries: Vec<_> = buffers
+            .iter()
+            .zip(0..)
+            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&self.label),
+            layout: &self.layouts[group],
+            entries: &entries,
+        })
+    }
+}
+
+/// Native wgpu guards every loop with a counter against endless ones, which keeps drivers from unrolling; the
+/// kernels' loops all have bounds. Browsers decide for themselves.
+fn create_module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
+    let mut checks = wgpu::ShaderRuntimeChecks::checked();
+    checks.force_loop_bounding = false;
+    // SAFETY: every loop in shaders/ ends: it counts up to a bound that does not change, or halves a count.
+    unsafe { device.create_shader_module_trusted(descriptor, checks) }
+}
+
+fn layout(gpu: &Gpu, label: Option<&str>, bindings: &[Binding]) -> wgpu::BindGroupLayout {
+    let entries: Vec<_> = bindings
+        .iter()
+        .zip(0..)
+        .map(|(kind, binding)| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match kind {
+                    Uniform => wgpu::BufferBindingType::Uniform,
+                    Read => wgpu::BufferBindingType::Storage { read_only: true },
+                    Write => wgpu::BufferBindingType::Storage { read_only: false },
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect();
+    gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries })
+}
+
+/// All pipelines of a device, each made once.
+#[derive(Debug, Default)]
+pub struct Pipelines {
+    made: RefCell<HashMap<String, Rc<Pipeline>>>,
+}
+
+impl Pipelines {
+    /// The pipeline for `kernel`.
+    #[must_use]
+    pub fn get(&self, gpu: &Gpu, kernel: &Kernel) -> Rc<Pipeline> {
+        let mut made = self.made.borrow_mut();
+        let entry = made.entry(kernel.label.clone()).or_insert_with(|| Rc::new(Pipeline::new(gpu, kernel)));
+        Rc::clone(entry)
+    }
+
+    /// The labels of all pipelines made so far, sorted.
+    #[must_use]
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels: Vec<_> = self.made.borrow().keys().cloned().collect();
+        labels.sort();
+        labels
+    }
+}

@@ -1,0 +1,89 @@
+//! The KV cache: static buffers on the device, and which tokens are in them.
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+
+/// Keys (after RoPE) and values of one layer.
+#[derive(Debug)]
+pub struct LayerCache {
+    /// `[n_kv_heads, max_seq, head_vecs / 2]` vec4 of eight f16.
+    pub k: wgpu::Buffer,
+    /// The same shape.
+    pub v: wgpu::Buffer,
+}
+
+/// The cache of all layers, and the tokens whose keys and values it holds.
+#[derive(Debug)]
+pub struct Cache {
+    layers: Vec<LayerCache>,
+    max_seq: usize,
+    ids: Vec<u32>,
+}
+
+impl Cache {
+    /// An empty cache for `max_seq` tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] when a layer's keys exceed a binding of the device.
+    pub fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Result<Self> {
+        let row_bytes = (config.n_kv_heads * head_vecs(config) * 8) as u64;
+        let limit = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
+        let bytes = row_bytes * max_seq as u64;
+        if bytes > limit {
+            return Err(Error::OutOfMemory(format!(
+                "the KV cache of a context of {max_seq} tokens takes {bytes} bytes a layer, but a binding of this \
+                 device holds {limit}; ask for a context of at most {}",
+                limit / row_bytes
+            )));
+        }
+        let layers = (0..config.n_layers)
+            .map(|layer| LayerCache {
+                k: gpu.storage(&format!("k_cache {layer}"), bytes),
+                v: gpu.storage(&format!("v_cache {layer}"), bytes),
+            })
+            .collect();
+        Ok(Self { layers, max_seq, ids: Vec::new() })
+    }
+
+    /// The buffers, by layer.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerCache] {
+        &self.layers
+    }
+
+    /// Tokens it holds at most.
+    #[must_use]
+    pub fn max_seq(&self) -> usize {
+        self.max_seq
+    }
+
+    /// Tokens it holds.
+    #[must_use]
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Bytes of all buffers.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.k.size() + layer.v.size()).sum()
+    }
+
+    /// Notes tokens that a submitted step appends.
+    pub fn extend(&mut self, ids: &[u32]) {
+        self.ids.extend_from_slice(ids);
+    }
+
+    /// Forgets all tokens but the first `n_tokens`. Nothing is cleared: a position is written before it is read.
+    pub fn truncate(&mut self, n_tokens: usize) {
+        self.ids.truncate(n_tokens);
+    }
+}
+
+/// Vec4 of f32 in a head, padded to whole vec4 of f16 in the cache.
+#[must_use]
+pub fn head_vecs(config: &ModelConfig) -> usize {
+    config.head_dim.next_multiple_of(8) / 4
+}

@@ -1,0 +1,362 @@
+//! The forward pass as recorded dispatches, in the order of the equations:
+//!
+//! ```text
+//! h = E[id]
+//! for every layer:
+//!     q, k, v = RoPE(Wqkv · norm(h))        k and v go to the cache
+//!     h += Wo · attention(q, K, V)
+//!     h += Wd · (silu(Wg · norm(h)) ⊙ Wu · norm(h))
+//! logits = Wout · norm(h)
+//! ```
+//!
+//! Few tokens go through matrix-vector products, many through tiled matrix products; the two plans share
+//! every buffer. Bind groups are made here, once.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::cache::{Cache, head_vecs};
+use super::weights::{MatrixId, Weights};
+use super::{MAX_BATCH, MAX_LOGITS, SLICE_LEN};
+use crate::config::{LayerWeight, ModelConfig, WeightId};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::gpu::kernel::{
+    ATTENTION_ROWS, Core, EMBED_HALVES, Epilogue, Kernel, MATMUL_PAIRS, MATMUL_TOKENS, MatVecShape, Pipelines,
+};
+use crate::gpu::plan::{Dispatch, Extent, Plan, Step};
+use crate::gpu::tensor::{Piece, padded};
+
+/// Most tokens that go through matrix-vector products, one after the other.
+const MATVEC_TOKENS: usize = 4;
+
+/// `Params` of `shared/product.wgsl`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ProductParams {
+    n_chunks: u32,
+    n_rows: u32,
+    n_pairs: u32,
+    first_row: u32,
+    x_stride: u32,
+    y_stride: u32,
+    cols: u32,
+    eps: f32,
+    q_rows: u32,
+    k_rows: u32,
+    head_dim: u32,
+    max_seq: u32,
+}
+
+/// `Params` of `embed.wgsl`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct EmbedParams {
+    n_chunks: u32,
+    n_rows: u32,
+    first_row: u32,
+    y_stride: u32,
+}
+
+/// `Params` of `attention.wgsl`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct AttentionParams {
+    n_heads: u32,
+    n_groups: u32,
+    head_dim: u32,
+    head_vecs: u32,
+    max_seq: u32,
+    stride: u32,
+    scale: f32,
+    unused: u32,
+}
+
+/// `Params` of `attention_combine.wgsl`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct CombineParams {
+    n_heads: u32,
+    head_dim: u32,
+    stride: u32,
+    unused: u32,
+}
+
+/// Activations and what else the plans share.
+#[derive(Debug)]
+struct Buffers {
+    ids: wgpu::Buffer,       // [MAX_BATCH] u32
+    h: wgpu::Buffer,         // [MAX_BATCH, padded(hidden_size)]
+    q: wgpu::Buffer,         // [MAX_BATCH, padded(n_heads * head_dim)]
+    attn: wgpu::Buffer,      // [MAX_BATCH, padded(n_heads * head_dim)]
+    slices: wgpu::Buffer,    // [n_heads, n_slices, head_dim + 2], of one token
+    act: wgpu::Buffer,       // [MAX_BATCH, padded(intermediate_size)]
+    logits: wgpu::Buffer,    // [MAX_LOGITS, vocab_size]
+    staging: wgpu::Buffer,   // the same, mappable
+    rope: wgpu::Buffer,      // [max_seq, head_dim / 2] cos, sin
+    step: wgpu::Buffer,      // Step
+    head_step: wgpu::Buffer, // Step of the output projection
+}
+
+/// The plans of a model, and the buffers they run in.
+#[derive(Debug)]
+pub struct Plans {
+    pipelines: Pipelines,
+    buffers: Buffers,
+    vocab_size: usize,
+    few: Plan,
+    many: Plan,
+    head_few: Plan,
+    head_many: Plan,
+}
+
+impl Plans {
+    /// Records the plans for a model whose weights are on the device.
+    pub fn new(gpu: &Gpu, config: &ModelConfig, weights: &Weights, cache: &Cache) -> Result<Self> {
+        let buffers = Buffers::new(gpu, config, cache.max_seq());
+        let pipelines = Pipelines::default();
+        let recorder = Recorder { gpu, config, weights, cache, pipelines: &pipelines, buffers: &buffers };
+        let few = Core::MatVec(MatVecShape::default());
+        let (few, head_few) = (recorder.forward(few)?, recorder.head(few)?);
+        let (many, head_many) = (recorder.forward(Core::MatMul)?, recorder.head(Core::MatMul)?);
+        Ok(Self { pipelines, vocab_size: config.vocab_size, few, many, head_few, head_many, buffers })
+    }
+
+    /// Encodes a step over `ids`; returns its dispatches.
+    pub fn encode_step(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, ids: &[u32], step: &Step) -> usize {
+        gpu.queue.write_buffer(&self.buffers.ids, 0, bytemuck::cast_slice(ids));
+        gpu.queue.write_buffer(&self.buffers.step, 0, bytemuck::bytes_of(step));
+        let plan = if ids.len() <= MATVEC_TOKENS { &self.few } else { &self.many };
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        plan.encode(&mut pass, step)
+    }
+
+    /// Encodes the logits of the tokens `rows` of the last step, and their copy to [`Plans::staging`].
+    pub fn encode_logits(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, rows: Range<usize>) -> usize {
+        let n_tokens = rows.len() as u32;
+        let step = Step { pos: 0, n_tokens, first_token: rows.start as u32, slice_len: 1 };
+        gpu.queue.write_buffer(&self.buffers.head_step, 0, bytemuck::bytes_of(&step));
+        let plan = if rows.len() <= MATVEC_TOKENS { &self.head_few } else { &self.head_many };
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let n_dispatches = plan.encode(&mut pass, &step);
+        drop(pass);
+        let bytes = (rows.len() * self.vocab_size * 4) as u64;
+        encoder.copy_buffer_to_buffer(&self.buffers.logits, 0, &self.buffers.staging, 0, bytes);
+        n_dispatches
+    }
+
+    /// Logits that can be mapped: `[MAX_LOGITS, vocab_size]`.
+    pub fn staging(&self) -> &wgpu::Buffer {
+        &self.buffers.staging
+    }
+
+    /// The labels of all kernels.
+    pub fn kernels(&self) -> Vec<String> {
+        self.pipelines.labels()
+    }
+}
+
+impl Buffers {
+    fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let activation = |label: &str, width: usize| gpu.storage(label, (MAX_BATCH * padded(width) * 4) as u64);
+        let heads = config.n_heads * config.head_dim;
+        let n_slices = max_seq.div_ceil(SLICE_LEN as usize);
+        let logits_bytes = (MAX_LOGITS * config.vocab_size * 4) as u64;
+        let step = || gpu.uniform("step", &Step::default());
+        let rope = rope_table(config, max_seq);
+        let rope_buffer = gpu.storage("rope", (rope.len() * 4) as u64);
+        gpu.queue.write_buffer(&rope_buffer, 0, bytemuck::cast_slice(&rope));
+        Self {
+            ids: gpu.storage("ids", (MAX_BATCH * 4) as u64),
+            h: activation("h", config.hidden_size),
+            q: activation("q", heads),
+            attn: activation("attn", heads),
+            slices: gpu.storage("slices", (config.n_heads * n_slices * (config.head_dim + 2) * 4) as u64),
+            act: activation("act", config.intermediate_size),
+            logits: gpu.storage("logits", logits_bytes),
+            staging: gpu.buffer("logits staging", logits_bytes, Usage::MAP_READ | Usage::COPY_DST),
+            rope: rope_buffer,
+            step: step(),
+            head_step: step(),
+        }
+    }
+}
+
+/// cos and sin of `pos · theta^(−2j / head_dim)`: `[max_seq, head_dim / 2, 2]`, computed in f64 since a large
+/// angle leaves an f32 few digits.
+fn rope_table(config: &ModelConfig, max_seq: usize) -> Vec<f32> {
+    let frequencies: Vec<f64> = (0..config.head_dim / 2)
+        .map(|j| config.rope_theta.powf(-2.0 * j as f64 / config.head_dim as f64))
+        .collect();
+    (0..max_seq)
+        .flat_map(|pos| frequencies.iter().map(move |frequency| pos as f64 * frequency))
+        .flat_map(|angle| [angle.cos() as f32, angle.sin() as f32])
+        .collect()
+}
+
+/// Makes dispatches out of the model's parts.
+struct Recorder<'a> {
+    gpu: &'a Gpu,
+    config: &'a ModelConfig,
+    weights: &'a Weights,
+    cache: &'a Cache,
+    pipelines: &'a Pipelines,
+    buffers: &'a Buffers,
+}
+
+impl Recorder<'_> {
+    /// From ids to the residual stream after the last layer.
+    fn forward(&self, core: Core) -> Result<Plan> {
+        let (b, config) = (self.buffers, self.config);
+        let mut plan = Plan::default();
+        self.embed(&mut plan);
+        for layer in 0..config.n_layers {
+            let attn_norm = self.weights.norm(WeightId::Layer(layer, LayerWeight::AttnNorm))?;
+            let ffn_norm = self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
+            let cache = &self.cache.layers()[layer];
+            let product = |plan: &mut Plan, x, norm, id, epilogue, outputs: &[&wgpu::Buffer], y_width| {
+                self.product(plan, core, &Product { x, norm, step: &b.step, epilogue, outputs, y_width }, id);
+            };
+            let heads = padded(config.n_heads * config.head_dim);
+            let hidden = padded(config.hidden_size);
+            let mlp = padded(config.intermediate_size);
+            let qkv = [&b.rope, &b.q, &cache.k, &cache.v];
+            product(&mut plan, &b.h, Some(attn_norm), MatrixId::Qkv(layer), Epilogue::Qkv, &qkv, heads);
+            self.attention(&mut plan, core, layer);
+            product(&mut plan, &b.attn, None, MatrixId::AttnOut(layer), Epilogue::Add, &[&b.h], hidden);
+            product(&mut plan, &b.h, Some(ffn_norm), MatrixId::GateUp(layer), Epilogue::GateUp, &[&b.act], mlp);
+            product(&mut plan, &b.h, Some(ffn_norm), MatrixId::Gate(layer), Epilogue::Store, &[&b.act], mlp);
+            product(&mut plan, &b.h, Some(ffn_norm), MatrixId::Up(layer), Epilogue::Gate, &[&b.act], mlp);
+            product(&mut plan, &b.act, None, MatrixId::Down(layer), Epilogue::Add, &[&b.h], hidden);
+        }
+        Ok(plan)
+    }
+
+    /// From the residual stream to logits.
+    fn head(&self, core: Core) -> Result<Plan> {
+        let b = self.buffers;
+        let norm = Some(self.weights.norm(WeightId::OutputNorm)?);
+        let id = if self.config.tie_word_embeddings { MatrixId::Embedding } else { MatrixId::Output };
+        let y_width = self.config.vocab_size;
+        let mut plan = Plan::default();
+        let product =
+            Product { x: &b.h, norm, step: &b.head_step, epilogue: Epilogue::Store, outputs: &[&b.logits], y_width };
+        self.product(&mut plan, core, &product, id);
+        Ok(plan)
+    }
+
+    fn embed(&self, plan: &mut Plan) {
+        let b = self.buffers;
+        for piece in self.weights.matrix(MatrixId::Embedding) {
+            let pipeline = self.pipelines.get(self.gpu, &Kernel::embed(piece.layout.dtype));
+            let params = EmbedParams {
+                n_chunks: piece.layout.n_chunks as u32,
+                n_rows: piece.n_rows as u32,
+                first_row: piece.first_row as u32,
+                y_stride: (padded(self.config.hidden_size) / 4) as u32,
+            };
+            let params = self.gpu.uniform("embed params", &params);
+            let groups = vec![pipeline.bind(self.gpu, 0, &[&params, &b.ids, &piece.quants, piece.aux(), &b.h])];
+            let x = Extent::Fixed((2 * piece.layout.n_chunks as u32).div_ceil(EMBED_HALVES));
+            plan.dispatches.push(Dispatch { pipeline, groups, grid: [x, Extent::TOKENS, Extent::Fixed(1)] });
+        }
+    }
+
+    fn attention(&self, plan: &mut Plan, core: Core, layer: usize) {
+        let (b, config, cache) = (self.buffers, self.config, &self.cache.layers()[layer]);
+        let n_groups = (config.n_heads / config.n_kv_heads) as u32;
+        let vecs = head_vecs(config) as u32;
+        // A token alone has no more rows than a group.
+        let rows = if core == Core::MatMul { ATTENTION_ROWS } else { ATTENTION_ROWS.min(n_groups) };
+        let stride = padded(config.n_heads * config.head_dim) as u32;
+        let params = AttentionParams {
+            n_heads: config.n_heads as u32,
+            n_groups,
+            head_dim: config.head_dim as u32,
+            head_vecs: vecs,
+            max_seq: self.cache.max_seq() as u32,
+            stride,
+            scale: 1.0 / (config.head_dim as f32).sqrt(),
+            unused: 0,
+        };
+        let pipeline = self.pipelines.get(self.gpu, &Kernel::attention(rows, vecs));
+        let params = self.gpu.uniform("attention params", &params);
+        let buffers = [&b.step, &params, &b.q, &cache.k, &cache.v, &b.attn, &b.slices];
+        let groups = vec![pipeline.bind(self.gpu, 0, &buffers)];
+        let blocks = Extent::Tokens { each: n_groups, block: rows };
+        let grid = [Extent::Fixed(config.n_kv_heads as u32), blocks, Extent::Slices];
+        plan.dispatches.push(Dispatch { pipeline, groups, grid });
+
+        let pipeline = self.pipelines.get(self.gpu, &Kernel::attention_combine());
+        let params =
+            CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
+        let params = self.gpu.uniform("combine params", &params);
+        let groups = vec![pipeline.bind(self.gpu, 0, &[&b.step, &params, &b.slices, &b.attn])];
+        let grid = [Extent::Fixed(config.n_heads as u32), Extent::TokensIfSliced, Extent::Fixed(1)];
+        plan.dispatches.push(Dispatch { pipeline, groups, grid });
+    }
+
+    /// A dispatch for every piece of the matrix: none if the model does not have it.
+    fn product(&self, plan: &mut Plan, core: Core, product: &Product<'_>, id: MatrixId) {
+        for piece in self.weights.matrix(id) {
+            let kernel = Kernel::product(core, piece.layout.dtype, product.epilogue, product.norm.is_some());
+            let pipeline = self.pipelines.get(self.gpu, &kernel);
+            let params = self.product_params(product, piece, id);
+            let uniform = self.gpu.uniform("product params", &params);
+            // Without a norm the binding is not read.
+            let norm = product.norm.unwrap_or(product.x);
+            let inputs = [product.step, &uniform, product.x, norm, &piece.quants, piece.aux()];
+            let groups = vec![
+                pipeline.bind(self.gpu, 0, &inputs),
+                pipeline.bind(self.gpu, 1, product.outputs),
+            ];
+            let grid = match core {
+                Core::MatVec(shape) => {
+                    [Extent::Fixed(params.n_pairs.div_ceil(shape.groups)), Extent::Fixed(1), Extent::TOKENS]
+                }
+                Core::MatMul => {
+                    let tokens = Extent::Tokens { each: 1, block: MATMUL_TOKENS };
+                    [Extent::Fixed(params.n_pairs.div_ceil(MATMUL_PAIRS)), tokens, Extent::Fixed(1)]
+                }
+            };
+            plan.dispatches.push(Dispatch { pipeline: Rc::clone(&pipeline), groups, grid });
+        }
+    }
+
+    fn product_params(&self, product: &Product<'_>, piece: &Piece, id: MatrixId) -> ProductParams {
+        let config = self.config;
+        let heads = config.n_heads * config.head_dim;
+        let cols = match id {
+            MatrixId::AttnOut(_) => heads,
+            MatrixId::Down(_) => config.intermediate_size,
+            _ => config.hidden_size,
+        };
+        ProductParams {
+            n_chunks: piece.layout.n_chunks as u32,
+            n_rows: piece.n_rows as u32,
+            n_pairs: piece.n_rows.div_ceil(2) as u32,
+            first_row: piece.first_row as u32,
+            x_stride: (padded(cols) / 4) as u32,
+            y_stride: product.y_width as u32,
+            cols: cols as u32,
+            eps: config.norm_eps,
+            q_rows: heads as u32,
+            k_rows: (config.n_kv_heads * config.head_dim) as u32,
+            head_dim: config.head_dim as u32,
+            max_seq: self.cache.max_seq() as u32,
+        }
+    }
+}
+
+/// What a product with any matrix needs besides the matrix.
+struct Product<'a> {
+    x: &'a wgpu::Buffer,
+    norm: Option<&'a wgpu::Buffer>,
+    step: &'a wgpu::Buffer,
+    epilogue: Epilogue,
+    outputs: &'a [&'a wgpu::Buffer],
+    y_width: usize,
+}

@@ -1,0 +1,94 @@
+// Headless Chromium and Firefox with WebGPU on a software adapter, driven by one library, and a page's
+// elements by role and name as a user of assistive technology finds them.
+
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import puppeteer from 'puppeteer-core';
+
+const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'microsoft-edge'];
+const FIREFOX = ['firefox-esr', 'firefox'];
+
+function executable(variable, names) {
+  if (process.env[variable]) return process.env[variable];
+  for (const name of names) {
+    try {
+      return execFileSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).trim();
+    } catch {
+      // the next one
+    }
+  }
+  throw new Error(`no ${names.join(' or ')} on the PATH: install one, or name it in the variable ${variable}`);
+}
+
+export const BROWSERS = ['chromium', 'firefox'];
+
+/** Starts a browser; without `webgpu`, one as it is where WebGPU is switched off. */
+export async function launch(name, { webgpu = true } = {}) {
+  const userDataDir = await mkdtemp(join(tmpdir(), `helium-${name}-`));
+  const common = { headless: true, userDataDir, protocolTimeout: 600_000, defaultViewport: { width: 1100, height: 900 } };
+  const browser = await puppeteer.launch(
+    name === 'chromium'
+      ? {
+          ...common,
+          browser: 'chrome',
+          executablePath: executable('CHROMIUM', CHROMIUM),
+          args: [
+            '--no-sandbox', // tests run as root in containers
+            ...(webgpu ? ['--enable-unsafe-webgpu'] : ['--disable-features=WebGPU', '--disable-gpu', '--disable-blink-features=WebGPU']),
+            // A closed network is no error: no calls home.
+            '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+          ],
+        }
+      : {
+          ...common,
+          browser: 'firefox',
+          executablePath: executable('FIREFOX', FIREFOX),
+          extraPrefsFirefox: {
+            'dom.webgpu.enabled': webgpu,
+            'gfx.webgpu.ignore-blocklist': true, // Mesa's software Vulkan is on it
+            'app.update.auto': false,
+            'datareporting.policy.dataSubmissionEnabled': false,
+          },
+        },
+  );
+  const close = async () => {
+    const killer = setTimeout(() => browser.process()?.kill('SIGKILL'), 10_000);
+    await browser.close().catch(() => undefined);
+    clearTimeout(killer);
+    await rm(userDataDir, { recursive: true, force: true, maxRetries: 5 }).catch(() => undefined);
+  };
+  return { name, browser, close };
+}
+
+/** A new page that collects what goes wrong in it: `page.problems` holds uncaught errors and console errors. */
+export async function openPage({ browser }, url) {
+  const page = await browser.newPage();
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(String(error.stack ?? error)));
+  page.on('console', (message) => {
+    // The browser's own line for a 404, say: the tests that cause one look at what the page made of it.
+    if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) page.problems.push(message.text());
+  });
+  await page.goto(url, { waitUntil: 'load', timeout: 60_000 });
+  return page;
+}
+
+/** The element with this role and accessible name; waits for it to be there. */
+export function find(page, role, name, timeout = 15_000) {
+  return page.waitForSelector(`aria/${name}[role="${role}"]`, { timeout });
+}
+
+export const textOf = (handle) => handle.evaluate((element) => element.textContent);
+
+/** Polls until `read()` gives something true, and returns it; `what` is for the message. */
+export async function until(what, read, timeout = 60_000) {
+  const end = Date.now() + timeout;
+  for (;;) {
+    const value = await read();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`after ${timeout / 1000} s still not: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}

@@ -9,7 +9,7 @@ override GROUPS: u32 = 2u;    // row pairs a workgroup
 override THREADS: u32 = 64u;  // LANES · GROUPS
 override NORM: bool = false;
 
-var<workgroup> partial: array<vec4f, THREADS>;  // y of either row, Σ x²
+var<workgroup> partial: array<vec4f, 256>;  // y of either row, Σ x²
 
 @compute @workgroup_size(LANES, GROUPS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) thread: vec3<u32>) {

@@ -177,14 +177,15 @@ impl TokenStream {
     fn take(&mut self, all: bool) -> String {
         let pending = std::mem::take(&mut self.pending);
         let mut text = String::new();
-        for chunk in pending.utf8_chunks() {
+        let mut chunks = pending.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
             if !chunk.valid().is_empty() {
                 self.shown = 0;
                 text.push_str(self.strip(chunk.valid()));
             }
             let invalid = chunk.invalid();
-            // Only the last chunk can be one that more bytes would complete.
-            if !all && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none()) {
+            let is_unfinished = || std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+            if !all && chunks.peek().is_none() && is_unfinished() {
                 self.pending = invalid.to_vec();
             } else if !invalid.is_empty() {
                 let count = self.tokenizer.spelling.replacements(invalid).saturating_sub(self.shown);

@@ -22,12 +22,14 @@ const TYPES = {
 
 /**
  * Serves `mounts` ({ '/': folder, '/models/': folder }, the longest matching prefix wins) on the loopback
- * interface; port 0 takes a free one. `log` is called with each request line.
+ * interface; port 0 takes a free one. `log` is called with each request line; `intercept` may answer a
+ * request itself, and then returns true.
  * @returns {Promise<{ url: string, close: () => Promise<void> }>}
  */
-export async function serve(mounts, { port = 0, log } = {}) {
+export async function serve(mounts, { port = 0, log, intercept } = {}) {
   const handler = (request, response) => {
     log?.(`${request.method} ${request.url}`);
+    if (intercept?.(request, response)) return;
     answer(mounts, request, response).catch((error) => {
       if (!response.headersSent) response.writeHead(500, { 'content-type': 'text/plain' });
       response.end(String(error));

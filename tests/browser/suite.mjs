@@ -1,0 +1,37 @@
+// The engine's own cases (crate tests/suite), one by one in a module worker of the browser: the same
+// kernels against the same CPU twins as natively.
+
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+import { openPage } from './browsers.mjs';
+import { check } from './harness.mjs';
+import { serve } from './server.mjs';
+
+const BUILT = fileURLToPath(new URL('../../target/suite', import.meta.url));
+const PAGE = fileURLToPath(new URL('suite', import.meta.url));
+const LIMIT = 180; // seconds a case: software adapters compile slowly
+
+export async function testSuite(browser) {
+  let server;
+  let page;
+  let names = [];
+  const ready = await check(`${browser.name}: the engine's cases can be listed`, 120, async () => {
+    if (!existsSync(`${BUILT}/suite.js`)) throw new Error(`${BUILT}/suite.js is missing: ./build.sh test builds it`);
+    server = await serve({ '/': PAGE, '/built/': BUILT });
+    page = await openPage(browser, server.url);
+    names = await page.evaluate(() => globalThis.listCases());
+    if (names.length === 0) throw new Error('the list is empty');
+  });
+  try {
+    if (!ready) return;
+    for (const name of names) {
+      // The page gives a case up a little before this does, with a new worker for the next.
+      await check(`${browser.name}: ${name}`, LIMIT + 20, () =>
+        page.evaluate((each, limit) => globalThis.runCase(each, limit), name, LIMIT));
+    }
+  } finally {
+    await page?.close();
+    await server?.close();
+  }
+}

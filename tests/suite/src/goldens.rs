@@ -1,0 +1,191 @@
+//! Whole models: logits against those of transformers in f32 (tests/data/make_goldens.py), from checkpoint
+//! folders and GGUF files, whole and in small portions, with and without optional features.
+
+use helium_webgpu::config::ModelConfig;
+use helium_webgpu::loader::Loader;
+use helium_webgpu::model::Model;
+use helium_webgpu::score::visit_logits;
+use serde::Deserialize;
+use std::ops::ControlFlow;
+
+use crate::{Case, Outcome, open, text};
+
+/// Largest difference of a logit. Keys and values rounded to f16 move some by up to 0.019 by themselves
+/// (`kv_f16_diff` in each expected.json); products in f32 add less than 0.001.
+const LOGIT_TOLERANCE: f32 = 0.02;
+
+/// Largest Kullback-Leibler divergence at a position: what such differences of logits come to, squared.
+const KL_TOLERANCE: f64 = 2e-4;
+
+struct Golden {
+    name: &'static str,
+    config: Option<&'static str>,
+    files: &'static [(&'static str, &'static [u8])],
+    expected: &'static str,
+    logits: &'static [u8],
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    ids: Vec<u32>,
+    vocab_size: usize,
+}
+
+macro_rules! data {
+    ($include:ident, $name:literal, $file:literal) => {
+        $include!(concat!("../../data/goldens/", $name, "/", $file))
+    };
+}
+
+macro_rules! folder {
+    ($name:literal, $($file:literal),+) => {
+        Golden {
+            name: $name,
+            config: Some(data!(include_str, $name, "config.json")),
+            files: &[$(($file, data!(include_bytes, $name, $file))),+],
+            expected: data!(include_str, $name, "expected.json"),
+            logits: data!(include_bytes, $name, "logits.bin"),
+        }
+    };
+}
+
+macro_rules! gguf {
+    ($name:literal) => {
+        Golden {
+            name: $name,
+            config: None,
+            files: &[("model.gguf", data!(include_bytes, $name, "model.gguf"))],
+            expected: data!(include_str, $name, "expected.json"),
+            logits: data!(include_bytes, $name, "logits.bin"),
+        }
+    };
+}
+
+static GOLDENS: [Golden; 12] = [
+    folder!("llama_bf16", "model.safetensors"),
+    folder!("llama_f16_gqa", "model.safetensors"),
+    folder!("helium_bf16", "model.safetensors"),
+    folder!(
+        "helium_f32_gqa",
+        "model-00001-of-00003.safetensors",
+        "model-00002-of-00003.safetensors",
+        "model-00003-of-00003.safetensors"
+    ),
+    folder!("heads5", "model.safetensors"),
+    gguf!("gguf_F32"),
+    gguf!("gguf_F16"),
+    gguf!("gguf_BF16"),
+    gguf!("gguf_Q8_0"),
+    gguf!("gguf_Q4_0"),
+    gguf!("gguf_Q4_1"),
+    gguf!("gguf_K"),
+];
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for golden in &GOLDENS {
+        for (suffix, is_plain) in [("plain", true), ("offered", false)] {
+            cases.push(Case::new(format!("golden_{}_{suffix}", golden.name), move || check(golden, is_plain)));
+        }
+    }
+    cases
+}
+
+async fn check(golden: &'static Golden, is_plain: bool) -> Outcome {
+    // An odd portion, so that headers, rows and heads are cut anywhere; and whole files.
+    let portion = if is_plain { 4099 } else { usize::MAX };
+    let mut model = load(golden, is_plain, portion).await?;
+    let expected: Expected = serde_json::from_str(golden.expected).map_err(|error| error.to_string())?;
+    let reference: Vec<f32> = bytemuck::pod_collect_to_vec(golden.logits);
+    let ids = &expected.ids;
+    let rows: Vec<&[f32]> = reference.chunks_exact(expected.vocab_size).collect();
+
+    // All logits at once, by matrix products.
+    let mut worst = Worst::default();
+    visit_logits(&mut model, ids, |pos, logits| {
+        worst.compare(pos, logits, rows[pos]);
+        Ok(ControlFlow::Continue(()))
+    })
+    .await
+    .map_err(text)?;
+    worst.check("in steps of 32", ids.len())?;
+
+    // One token after another, by matrix-vector products.
+    model.truncate(0);
+    let mut worst = Worst::default();
+    for (pos, id) in ids.iter().enumerate() {
+        model.step(&[*id], 0..1).map_err(text)?;
+        worst.compare(pos, &model.read_logits().await.map_err(text)?, rows[pos]);
+    }
+    worst.check("one by one", ids.len())
+}
+
+async fn load(golden: &Golden, is_plain: bool, portion: usize) -> Result<Model, String> {
+    let mut loader = Loader::new(open(is_plain).await?);
+    if let Some(config) = golden.config {
+        loader.set_config(ModelConfig::from_json("config.json", config).map_err(text)?);
+    }
+    for (name, bytes) in golden.files {
+        loader.begin_file(name, Some(bytes.len() as u64)).map_err(text)?;
+        for part in bytes.chunks(portion) {
+            loader.push(part).map_err(text)?;
+        }
+        loader.end_file().map_err(text)?;
+        loader.flush().await.map_err(text)?;
+    }
+    loader.finish(Some(96)).await.map_err(text)
+}
+
+/// The largest deviations so far.
+#[derive(Default)]
+struct Worst {
+    n_compared: usize,
+    logit: (f32, usize, usize),
+    kl: (f64, usize),
+    not_a_number: Option<(usize, usize)>,
+}
+
+impl Worst {
+    fn compare(&mut self, pos: usize, found: &[f32], expected: &[f32]) {
+        self.n_compared += 1;
+        for (id, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let difference = (found - expected).abs();
+            if difference.is_nan() {
+                self.not_a_number.get_or_insert((pos, id));
+            } else if difference > self.logit.0 {
+                self.logit = (difference, pos, id);
+            }
+        }
+        let kl = divergence(expected, found);
+        if kl > self.kl.0 {
+            self.kl = (kl, pos);
+        }
+    }
+
+    fn check(&self, how: &str, n_expected: usize) -> Outcome {
+        if self.n_compared != n_expected {
+            return Err(format!("{how}: {} of {n_expected} positions were computed", self.n_compared));
+        }
+        if let Some((pos, id)) = self.not_a_number {
+            return Err(format!("{how}: the logit of token {id} at position {pos} is not a number"));
+        }
+        let ((logit, pos, id), (kl, kl_pos)) = (self.logit, self.kl);
+        if logit > LOGIT_TOLERANCE || kl > KL_TOLERANCE {
+            return Err(format!(
+                "{how}: the logit of token {id} at position {pos} is off by {logit} (allowed {LOGIT_TOLERANCE}), the \
+                 divergence at position {kl_pos} is {kl:.2e} (allowed {KL_TOLERANCE:.0e})"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Σ p·(ln p − ln q) with p and q the softmax of either.
+fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    let log_softmax = |logits: &[f32]| {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+        logits.iter().map(|logit| f64::from(logit - largest) - sum.ln()).collect::<Vec<_>>()
+    };
+    log_softmax(p).iter().zip(log_softmax(q)).map(|(p, q)| p.exp() * (p - q)).sum()
+}

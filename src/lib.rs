@@ -1,6 +1,13 @@
-//! Helium-1 on WebGPU.
+//! Kyutai's Helium-1 on WebGPU: a transformer in hand-written WGSL, natively and in the browser.
+//!
+//! A [`loader::Loader`] takes the bytes of a model's files and gives a [`model::Model`] on the GPU;
+//! [`session::generate`] continues text with it, [`score::score`] says how probable it finds a text. Natively,
+//! [`files::ModelFiles`] reads a model from disk.
+
 pub mod config;
 pub mod error;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod files;
 pub mod format;
 pub mod gpu;
 pub mod loader;
@@ -9,4 +16,7 @@ pub mod sampler;
 pub mod score;
 pub mod session;
 pub mod tokenizer;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+
 pub use error::{Error, Result};

@@ -112,6 +112,8 @@ pub struct Generation {
     pub decode_ms: f64,
     /// Milliseconds from the start until the first token.
     pub ttft_ms: f64,
+    /// Microseconds that the host took to encode and submit a decode step, on average; 0 without one.
+    pub encode_us_per_token: f64,
 }
 
 /// Continues `prompt_ids` from an empty context. `on_piece` is called once for every token, as it comes, and once
@@ -146,6 +148,7 @@ pub async fn generate(
 
     let mut ids = Vec::new();
     let mut ttft_ms = prompt_ms;
+    let (mut encode_us, mut n_steps) = (0.0, 0_u32);
     let finish_reason = loop {
         cancel.check()?;
         if ids.len() >= options.max_tokens {
@@ -164,7 +167,10 @@ pub async fn generate(
         let is_last = ids.len() >= options.max_tokens;
         let has_room = model.context().len() < model.max_seq();
         if !is_last && has_room {
+            let begin = Instant::now();
             model.step(&[choice.id], 0..1)?;
+            encode_us += begin.elapsed().as_secs_f64() * 1e6;
+            n_steps += 1;
         }
         let certain = text.push(choice.id)?;
         on_piece(&Piece { id: Some(choice.id), text: certain, logprob: Some(choice.logprob), top });
@@ -185,8 +191,17 @@ pub async fn generate(
         on_piece(&Piece { id: None, text: rest, logprob: None, top: Vec::new() });
     }
     let decode_ms = elapsed_ms() - prompt_ms;
-    let prompt_ids = prompt_ids.to_vec();
-    Ok(Generation { prompt_ids, ids, text: text.all, finish_reason, seed, prompt_ms, decode_ms, ttft_ms })
+    Ok(Generation {
+        prompt_ids: prompt_ids.to_vec(),
+        ids,
+        text: text.all,
+        finish_reason,
+        seed,
+        prompt_ms,
+        decode_ms,
+        ttft_ms,
+        encode_us_per_token: encode_us / f64::from(n_steps.max(1)),
+    })
 }
 
 /// Runs the prompt in steps, and submits the logits of its last token.

@@ -309,7 +309,13 @@ fn wrong_gguf_vocabularies_are_refused() {
         (spm(), "model", text("x\ny"), "unsupported-model", &["x\\ny"]),
         (spm(), "model", Value::Uint(1), "corrupt", &["a string", "the integer 1"]),
         (spm(), "tokens", Value::Array(Array::Str(vec![])), "corrupt", &["0 tokens"]),
-        (spm(), "tokens", Value::Array(Array::Str(vec!["a".to_owned()])), "corrupt", &["bos_token_id is 1", "1 tokens"]),
+        (
+            spm(),
+            "tokens",
+            Value::Array(Array::Str(vec!["a".to_owned()])),
+            "corrupt",
+            &["bos_token_id is 1", "1 tokens"],
+        ),
         (spm(), "tokens", floats(&[1.0]), "corrupt", &["strings"]),
         (spm(), "tokens", Value::Array(Array::Str(vec!["a".to_owned(); 900])), "corrupt", &["0 and 1", "\"a\""]),
         (spm(), "scores", floats(&[1.0]), "corrupt", &["scores", "900", "1"]),
@@ -320,8 +326,20 @@ fn wrong_gguf_vocabularies_are_refused() {
         (spm(), "unknown_token_id", Value::Uint(1 << 40), "corrupt", &["unknown_token_id"]),
         (spm(), "add_bos_token", Value::Uint(1), "corrupt", &["add_bos_token"]),
         (spm(), "merges", merges("ab"), "corrupt", &["merges[0]", "\"ab\""]),
-        (spm(), "precompiled_charsmap", Value::Array(Array::U8(vec![1])), "unsupported-model", &["precompiled_charsmap"]),
-        (bpe(), "pre", text("bloom"), "unsupported-model", &["\"bloom\"", "\"smollm\"", "\"default\"", "tokenizer.json"]),
+        (
+            spm(),
+            "precompiled_charsmap",
+            Value::Array(Array::U8(vec![1])),
+            "unsupported-model",
+            &["precompiled_charsmap"],
+        ),
+        (
+            bpe(),
+            "pre",
+            text("bloom"),
+            "unsupported-model",
+            &["\"bloom\"", "\"smollm\"", "\"default\"", "tokenizer.json"],
+        ),
         (bpe(), "merges", merges("a b c"), "corrupt", &["merges[0]"]),
         (bpe(), "merges", merges("a "), "corrupt", &["merges[0]"]),
         (bpe(), "merges", merges("a <no>"), "corrupt", &["<no>"]),
@@ -366,17 +384,44 @@ fn wrong_tokenizer_json_is_refused() {
         (part("model", r#"{"vocab":{"a":4294967295},"merges":[]}"#), "corrupt", &["id"]),
         (part("model", r#"{"vocab":{"a":0},"merges":[["a","b"]]}"#), "corrupt", &["`b`"]),
         (part("normalizer", r#"{"type":"Precompiled","precompiled_charsmap":"AAAA"}"#), "corrupt", &["normalizer"]),
+        (
+            part("normalizer", r#"{"type":"Replace","pattern":{"Regex":"^(?=x)|$"},"content":" "}"#),
+            "unsupported-model",
+            &["normalizer"],
+        ),
         (part("normalizer", r#"{"type":"New"}"#), "unsupported-model", &["\"New\"", "Prepend"]),
         (part("normalizer", r#"{"type":"Sequence","normalizers":7}"#), "corrupt", &["normalizers"]),
         (part("pre_tokenizer", r#"{"type":"FixedLength","length":0}"#), "unsupported-model", &["FixedLength"]),
-        (part("pre_tokenizer", r#"{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated","invert":false}"#), "corrupt", &["pre_tokenizer"]),
+        (
+            part("pre_tokenizer", r#"{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated","invert":false}"#),
+            "corrupt",
+            &["pre_tokenizer"],
+        ),
         (part("decoder", r#"{"type":"Strip","content":" ","start":1,"stop":9}"#), "unsupported-model", &["Strip"]),
         (part("decoder", r#"{"type":"CTC"}"#), "unsupported-model", &["CTC"]),
         (part("decoder", "7"), "corrupt", &["decoder"]),
-        (part("post_processor", r#"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<x>"}}],"special_tokens":{}}"#), "corrupt", &["\"<x>\""]),
-        (part("post_processor", r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"B"}}]}"#), "corrupt", &["template"]),
+        (
+            part(
+                "post_processor",
+                r#"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<x>"}}],"special_tokens":{}}"#,
+            ),
+            "corrupt",
+            &["\"<x>\""],
+        ),
+        (
+            part("post_processor", r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"B"}}]}"#),
+            "corrupt",
+            &["template"],
+        ),
         (part("post_processor", r#"{"type":"BertProcessing","cls":["a",9999],"sep":["b",1]}"#), "corrupt", &["9999"]),
-        (part("added_tokens", r#"[{"id":77,"content":"<s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}]"#), "corrupt", &["77"]),
+        (
+            part(
+                "added_tokens",
+                r#"[{"id":77,"content":"<s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}]"#,
+            ),
+            "corrupt",
+            &["77"],
+        ),
     ];
     for (json, code, parts) in cases {
         match Tokenizer::from_json("test.json", json.as_bytes()) {
@@ -389,7 +434,8 @@ fn wrong_tokenizer_json_is_refused() {
 #[test]
 fn padding_and_truncation_are_not_applied() {
     let mut file: serde_json::Value = serde_json::from_slice(&read("helium.json")).unwrap();
-    file["truncation"] = serde_json::json!({"direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 0});
+    file["truncation"] =
+        serde_json::json!({"direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 0});
     file["padding"] = serde_json::json!({"strategy": {"Fixed": 4_000_000_000_u32}, "direction": "Right", "pad_to_multiple_of": 0,
         "pad_id": 3, "pad_type_id": 0, "pad_token": "<pad>"});
     let tokenizer = Tokenizer::from_json("test.json", file.to_string().as_bytes()).unwrap();
@@ -408,7 +454,9 @@ fn damaged_files_never_panic() {
             state ^= state << 17;
             usize::try_from(state % below as u64).unwrap()
         };
-        for len in [0, 1, whole.len() - 2].into_iter().chain((0..200).map(|_| random(whole.len() - 1)).collect::<Vec<_>>()) {
+        for len in
+            [0, 1, whole.len() - 2].into_iter().chain((0..200).map(|_| random(whole.len() - 1)).collect::<Vec<_>>())
+        {
             let error = Tokenizer::from_json("test.json", &whole[..len]).expect_err("it is cut");
             assert_error(&error, "corrupt", &[]);
         }

@@ -29,11 +29,10 @@ async function showChoice() {
   const { facts, links = [], bytes } = models[chooser.value];
   const line = at('model-facts');
   line.textContent = facts;
-  for (const [text, href] of links) {
-    const link = document.createElement('a');
-    Object.assign(link, { textContent: text, href, rel: 'noreferrer', target: '_blank' });
-    line.append(' ', link);
-  }
+  links.forEach(([text, href], nth) => {
+    const link = Object.assign(document.createElement('a'), { textContent: text, href, rel: 'noreferrer', target: '_blank' });
+    line.append(nth === 0 ? ' ' : ' · ', link);
+  });
   if (!running) resetLoading();
   await showAdapter(bytes);
 }

@@ -106,14 +106,14 @@ export class Connection {
 }
 
 function startWorker(): Worker {
-  try {
-    // Bundlers recognise exactly this expression, so it stays in one piece.
-    return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
-  } catch (cause) {
-    // A package served from another origin (a CDN): that origin's script may be imported, but not be a worker itself.
-    if (!(cause instanceof DOMException && cause.name === 'SecurityError')) throw cause;
-    const url = new URL('worker.js', import.meta.url).href;
-    const shim = URL.createObjectURL(new Blob([`import ${JSON.stringify(url)};`], { type: 'text/javascript' }));
+  // From a CDN: another origin's script may be imported, but not be a worker itself. (Bundlers may put a
+  // file: URL here, which is not foreign.)
+  const here = import.meta.url;
+  if (/^https?:/.test(here) && new URL(here).origin !== globalThis.location.origin) {
+    const script = `import ${JSON.stringify(new URL('worker.js', here).href)};`;
+    const shim = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
     return new Worker(shim, { type: 'module' });
   }
+  // Bundlers recognise exactly this expression, so it stays in one piece.
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
 }

@@ -38,6 +38,7 @@ pub struct Model {
     plans: Plans,
     cache: Cache,
     weight_bytes: u64,
+    quantization: String,
     /// Dispatches of the last step.
     n_dispatches: usize,
     /// Logits that are under way in the staging buffer.
@@ -73,8 +74,8 @@ impl Model {
         let plans = Plans::new(&gpu, &config, weights, &cache)?;
         gpu.wait().await?;
         guard.finish().await?;
-        let weight_bytes = weights.bytes();
-        Ok(Self { gpu, config, plans, cache, weight_bytes, n_dispatches: 0, pending_logits: 0 })
+        let (weight_bytes, quantization) = (weights.bytes(), weights.quantization());
+        Ok(Self { gpu, config, plans, cache, weight_bytes, quantization, n_dispatches: 0, pending_logits: 0 })
     }
 
     /// What the model looks like.
@@ -110,6 +111,12 @@ impl Model {
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    /// The types of the weight matrices, the one with most weights first, such as `"Q4_K, Q6_K"`.
+    #[must_use]
+    pub fn quantization(&self) -> &str {
+        &self.quantization
     }
 
     /// Bytes of the KV cache.

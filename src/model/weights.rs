@@ -94,6 +94,21 @@ impl Weights {
             + self.norms.values().map(wgpu::Buffer::size).sum::<u64>()
     }
 
+    /// The types of all matrices, the one with most weights first.
+    #[must_use]
+    pub fn quantization(&self) -> String {
+        let mut n_weights: Vec<(Dtype, usize)> = Vec::new();
+        for piece in self.matrices.values().flatten() {
+            let n = piece.n_rows * piece.layout.n_chunks;
+            match n_weights.iter_mut().find(|(dtype, _)| *dtype == piece.layout.dtype) {
+                Some((_, sum)) => *sum += n,
+                None => n_weights.push((piece.layout.dtype, n)),
+            }
+        }
+        n_weights.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        n_weights.iter().map(|(dtype, _)| dtype.name()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Checks that nothing is missing.
     ///
     /// # Errors

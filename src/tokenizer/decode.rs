@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Inner;
 use crate::error::Result;
 
-/// What U+2581, SentencePiece's visible space, looks like.
+/// What U+2581, `SentencePiece`'s visible space, looks like.
 pub(super) const VISIBLE_SPACE: char = '\u{2581}';
 
 /// How pieces spell bytes.
@@ -45,7 +45,7 @@ pub(super) struct Spelling {
 }
 
 impl Spelling {
-    /// The rules of SentencePiece vocabularies, where every text begins with an added space or none does.
+    /// The rules of `SentencePiece` vocabularies, where every text begins with an added space or none does.
     pub(super) fn sentencepiece(strips_space: bool) -> Self {
         Self {
             alphabet: Alphabet::ByteFallback,
@@ -85,7 +85,7 @@ impl Spelling {
     }
 
     /// How many U+FFFD stand for an `invalid` sequence of 1 to 3 bytes. Byte fallback gives one a byte,
-    /// as SentencePiece does; byte-level decoders one a sequence, as Unicode recommends.
+    /// as `SentencePiece` does; byte-level decoders one a sequence, as Unicode recommends.
     fn replacements(&self, invalid: &[u8]) -> usize {
         match self.alphabet {
             Alphabet::ByteFallback => invalid.len(),

@@ -2,7 +2,7 @@
 //!
 //! `tokenizer.ggml.model` names three families:
 //!
-//! - `llama`: SentencePiece. Two models share the name and are told apart by the scores of their normal
+//! - `llama`: `SentencePiece`. Two models share the name and are told apart by the scores of their normal
 //!   pieces. Whole numbers are the ranks of BPE merges; other numbers are the log-probabilities of a
 //!   Unigram model, and there the most probable segmentation is taken (Viterbi), which is how such a
 //!   vocabulary was trained. Programs that apply BPE to it anyway get other ids.
@@ -10,7 +10,7 @@
 //! - `gpt2`: byte-level BPE with a list of merges, and in `tokenizer.ggml.pre` the name of the rule that
 //!   splits text before them.
 //!
-//! In SentencePiece families control and user-defined pieces are found in the text first; each stretch
+//! In `SentencePiece` families control and user-defined pieces are found in the text first; each stretch
 //! between them begins with an added space (unless `add_space_prefix` is false). So with Helium's
 //! vocabulary, where "\n" is user-defined, every line does, as the checkpoint's `tokenizer.json` has it.
 //! Byte pieces stand for bytes only: "<0x0A>" written out in a text is those six characters.
@@ -23,6 +23,7 @@ use tokenizers::models::bpe::{BpeBuilder, Merges, Vocab};
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace, Sequence, replace::ReplacePattern};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::pre_tokenizers::{PreTokenizerWrapper, sequence};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
@@ -52,7 +53,13 @@ const PRE_TOKENIZERS: &[Pre] = &[
     Pre { name: "smollm", splits: &[DIGIT, GPT2], nfc: false, whole_words: false, adds_bos: false },
     Pre { name: "llama-bpe", splits: &[LLAMA3], nfc: false, whole_words: true, adds_bos: true },
     Pre { name: "qwen2", splits: &[QWEN2], nfc: true, whole_words: false, adds_bos: false },
-    Pre { name: "default", splits: &[PUNCTUATION, GPT2, r"\p{N}+", "[0-9][0-9][0-9]"], nfc: false, whole_words: false, adds_bos: false },
+    Pre {
+        name: "default",
+        splits: &[PUNCTUATION, GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+        nfc: false,
+        whole_words: false,
+        adds_bos: false,
+    },
 ];
 
 // The patterns are those of the models' own tokenizer.json; "default" is llama.cpp's rule for files that
@@ -60,7 +67,8 @@ const PRE_TOKENIZERS: &[Pre] = &[
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const DIGIT: &str = r"\p{N}";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 
 struct Pre {
@@ -93,8 +101,8 @@ pub struct GgufVocab<'a> {
     unknown_id: Option<u32>,
     bos_id: Option<u32>,
     eos_ids: Vec<u32>,
-    add_bos: bool,
-    add_eos: bool,
+    /// Ids before and after every text.
+    around: (Vec<u32>, Vec<u32>),
     add_space_prefix: bool,
     remove_extra_whitespaces: bool,
 }
@@ -115,7 +123,10 @@ impl<'a> GgufVocab<'a> {
         let tokens = metadata.str_array(&key("tokens"))?.unwrap_or_default();
         if tokens.is_empty() || tokens.len() > super::MAX_VOCAB as usize {
             let most = super::MAX_VOCAB;
-            return Err(corrupt(format!("tokenizer.ggml.tokens has {} tokens; 1 to {most} are possible", tokens.len())));
+            return Err(corrupt(format!(
+                "tokenizer.ggml.tokens has {} tokens; 1 to {most} are possible",
+                tokens.len()
+            )));
         }
         let same_len = |name: &str, len: usize| {
             let expected = tokens.len();
@@ -174,13 +185,24 @@ impl<'a> GgufVocab<'a> {
 
         let mut eos_ids: Vec<u32> = eos_id.into_iter().chain(id("eot")?).collect();
         eos_ids.dedup();
-        // Where the file does not say, what llama.cpp does for the family.
-        let (adds_bos, adds_eos) = match &family {
-            Family::SentencePiece { .. } => (model == "llama" && bos_id.is_some(), model == "t5" && eos_id.is_some()),
-            Family::ByteLevel(pre) => (pre.adds_bos && bos_id.is_some(), false),
-        };
         let flag = |name: &str, absent: bool| metadata.bool(&key(name)).map(|flag| flag.unwrap_or(absent));
-        let vocab = Self {
+        // Where the file does not say, what llama.cpp does for the family.
+        let bos_by_default = match &family {
+            Family::SentencePiece { .. } => model == "llama",
+            Family::ByteLevel(pre) => pre.adds_bos,
+        };
+        let around = |name: &str, id: Option<u32>, by_default: bool| {
+            let added = format!("add_{name}_token");
+            match (flag(&added, by_default && id.is_some())?, id) {
+                (false, _) => Ok(Vec::new()),
+                (true, Some(id)) => Ok(vec![id]),
+                (true, None) => Err(corrupt(format!(
+                    "tokenizer.ggml.{added} is true but tokenizer.ggml.{name}_token_id is missing"
+                ))),
+            }
+        };
+        let (before, after) = (around("bos", bos_id, bos_by_default)?, around("eos", eos_id, model == "t5")?);
+        Ok(Some(Self {
             file,
             tokens: (0..).zip(tokens).map(|(id, token): (u32, _)| named(id, token)).collect(),
             types,
@@ -189,19 +211,11 @@ impl<'a> GgufVocab<'a> {
             unknown_id,
             bos_id,
             eos_ids,
-            add_bos: flag("add_bos_token", adds_bos)?,
-            add_eos: flag("add_eos_token", adds_eos)?,
+            around: (before, after),
             add_space_prefix: flag("add_space_prefix", !is_byte_level)?,
             remove_extra_whitespaces: flag("remove_extra_whitespaces", false)?,
             family,
-        };
-        for (name, wanted, id) in [("bos", vocab.add_bos, bos_id), ("eos", vocab.add_eos, eos_id)] {
-            if wanted && id.is_none() {
-                let problem = format!("tokenizer.ggml.add_{name}_token is true but {name}_token_id is missing");
-                return Err(corrupt(problem));
-            }
-        }
-        Ok(Some(vocab))
+        }))
     }
 
     /// Builds the tokenizer up to the checks that both formats share.
@@ -214,9 +228,14 @@ impl<'a> GgufVocab<'a> {
         };
         let mut model = tokenizers::Tokenizer::new(model);
         model.with_normalizer(self.normalizer()?);
-        if let Family::ByteLevel(pre) = self.family {
-            model.with_pre_tokenizer(Some(self.splits(pre)?));
-        }
+        model.with_pre_tokenizer(match self.family {
+            Family::ByteLevel(pre) => Some(self.splits(pre)?),
+            // The model would read the spelling of a byte piece in a text as that byte.
+            Family::SentencePiece { is_unigram: true } => {
+                Some(self.split("<(?=0x[0-9A-F]{2}>)", SplitDelimiterBehavior::MergedWithPrevious)?)
+            }
+            Family::SentencePiece { is_unigram: false } => None,
+        });
         let added = self.tokens.iter().zip(&self.types).filter_map(|(token, kind)| match *kind {
             CONTROL => Some(AddedToken::from(token.as_ref(), true)),
             UNKNOWN if !matches!(self.family, Family::ByteLevel(_)) => Some(AddedToken::from(token.as_ref(), true)),
@@ -229,8 +248,8 @@ impl<'a> GgufVocab<'a> {
             kind,
             model,
             spelling: spelling.unwrap_or_else(|| Spelling::sentencepiece(self.add_space_prefix)),
-            prefix: self.bos_id.filter(|_| self.add_bos).into_iter().collect(),
-            suffix: self.eos_ids.first().copied().filter(|_| self.add_eos).into_iter().collect(),
+            prefix: self.around.0,
+            suffix: self.around.1,
             bos_id: self.bos_id,
             eos_ids: self.eos_ids,
             vocab_size: 0,
@@ -259,13 +278,7 @@ impl<'a> GgufVocab<'a> {
     }
 
     fn unigram(&self) -> Result<ModelWrapper> {
-        let is_normal = |kind: &i32| *kind == NORMAL;
-        let normal = self.scores.iter().zip(&self.types).filter(|(_, kind)| is_normal(kind)).map(|(score, _)| *score);
-        let least = f64::from(normal.fold(0.0, f32::min));
-        // Pieces that text must not match cost more than any spelling of theirs: six characters for a byte.
-        let never = 7.0 * least - 100.0;
-        let scores = self.scores.iter().zip(&self.types);
-        let scores = scores.map(|(score, kind)| if is_normal(kind) { f64::from(*score) } else { never });
+        let scores = self.scores.iter().map(|score| f64::from(*score));
         let pieces = self.tokens.iter().map(|token| token.clone().into_owned()).zip(scores).collect();
         let unknown = Some(self.unknown() as usize);
         Unigram::from(pieces, unknown, self.has_all_bytes()).map(Into::into).map_err(|error| self.unbuilt(&error))
@@ -329,9 +342,9 @@ impl<'a> GgufVocab<'a> {
         merges.iter().enumerate().map(split).collect()
     }
 
-    /// SentencePiece's BPE as a list of merges.
+    /// `SentencePiece`'s BPE as a list of merges.
     ///
-    /// SentencePiece joins, of all neighbours whose concatenation is a piece, those with the highest
+    /// `SentencePiece` joins, of all neighbours whose concatenation is a piece, those with the highest
     /// score, and the leftmost of equals. So every way to cut a piece in two is a merge, ranked by the
     /// piece's score. Where two such merges of one piece compete for a neighbour between them (`ab·a·ba`
     /// for the piece `aba`), the left one must rank first: it is the one whose right half also begins the
@@ -344,7 +357,8 @@ impl<'a> GgufVocab<'a> {
             yields: bool,
         }
         let is_text = |piece: &str| {
-            ids.get(piece).is_some_and(|id| !matches!(self.types[*id as usize], UNKNOWN | CONTROL | USER_DEFINED | BYTE))
+            ids.get(piece)
+                .is_some_and(|id| !matches!(self.types[*id as usize], UNKNOWN | CONTROL | USER_DEFINED | BYTE))
         };
         let mut cuts = Vec::new();
         for (id, piece) in self.tokens.iter().enumerate().filter(|(_, piece)| is_text(piece)) {
@@ -370,17 +384,12 @@ impl<'a> GgufVocab<'a> {
         let space = VISIBLE_SPACE.to_string();
         let mut steps: Vec<NormalizerWrapper> = Vec::new();
         match self.family {
-            Family::ByteLevel(pre) => {
-                if pre.nfc {
-                    steps.push(NFC.into());
-                }
-                if self.add_space_prefix {
-                    steps.push(replace(ReplacePattern::Regex("^(?=[^ ])".to_owned()), " ")?);
-                }
-            }
+            Family::ByteLevel(pre) if pre.nfc => steps.push(NFC.into()),
+            Family::ByteLevel(_) => {}
             Family::SentencePiece { .. } => {
                 if self.remove_extra_whitespaces {
-                    steps.push(replace(ReplacePattern::Regex("^ +| +$".to_owned()), "")?);
+                    // At the end `SentencePiece` takes visible spaces for spaces.
+                    steps.push(replace(ReplacePattern::Regex(format!("^ +|[ {space}]+$")), "")?);
                     steps.push(replace(ReplacePattern::Regex(" {2,}".to_owned()), " ")?);
                 }
                 if self.add_space_prefix {
@@ -392,20 +401,26 @@ impl<'a> GgufVocab<'a> {
         Ok((!steps.is_empty()).then(|| Sequence::new(steps).into()))
     }
 
+    fn split(&self, pattern: &str, behavior: SplitDelimiterBehavior) -> Result<PreTokenizerWrapper> {
+        let split = Split::new(SplitPattern::Regex(pattern.to_owned()), behavior, false);
+        split.map(Into::into).map_err(|error| self.unbuilt(&error))
+    }
+
     fn splits(&self, pre: &Pre) -> Result<PreTokenizerWrapper> {
-        let split = |pattern: &&str| {
-            let pattern = SplitPattern::Regex((*pattern).to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
-            split.map(PreTokenizerWrapper::from).map_err(|error| self.unbuilt(&error))
-        };
-        let mut steps = pre.splits.iter().map(split).collect::<Result<Vec<_>>>()?;
+        let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
+        if self.add_space_prefix {
+            steps.push(Metaspace::new(' ', PrependScheme::Always, false).into());
+        }
+        for pattern in pre.splits {
+            steps.push(self.split(pattern, SplitDelimiterBehavior::Isolated)?);
+        }
         // Bytes become characters last: the patterns are about the text.
         steps.push(ByteLevel::new(false, false, false).into());
         Ok(sequence::Sequence::new(steps).into())
     }
 }
 
-/// Whether the scores of a SentencePiece vocabulary are log-probabilities.
+/// Whether the scores of a `SentencePiece` vocabulary are log-probabilities.
 fn is_unigram(file: &str, model: &str, scores: &[f32], types: &[i32], merges: Option<&[String]>) -> Result<bool> {
     if let Some(id) = scores.iter().position(|score| !score.is_finite()) {
         return Err(Error::Corrupt(format!("{file}: tokenizer.ggml.scores[{id}] is {}, not a number", scores[id])));
@@ -413,9 +428,10 @@ fn is_unigram(file: &str, model: &str, scores: &[f32], types: &[i32], merges: Op
     if model == "t5" {
         return Ok(true);
     }
-    let normal: Vec<f32> = scores.iter().zip(types).filter(|(_, kind)| **kind == NORMAL).map(|(score, _)| *score).collect();
+    let normal: Vec<f32> =
+        scores.iter().zip(types).filter(|(_, kind)| **kind == NORMAL).map(|(score, _)| *score).collect();
     // Some converters know no scores and write the same one everywhere.
-    if merges.is_none() && normal.len() > 1 && normal.iter().all(|score| *score == normal[0]) {
+    if merges.is_none() && normal.len() > 1 && normal.iter().all(|score| score.total_cmp(&normal[0]).is_eq()) {
         return Err(Error::UnsupportedModel(format!(
             "{file}: the scores of the vocabulary are all {}, which does not say how to tokenize; pass the model's \
              tokenizer.json instead",

@@ -120,9 +120,9 @@ impl Tokenizer {
     /// [`Error::Corrupt`] when the vocabulary can spell neither a character of `text` nor "unknown".
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let Inner { file, model, prefix, suffix, .. } = &*self.inner;
-        let encoding = model.encode_fast(text, false).map_err(|error| {
-            Error::Corrupt(format!("{file} cannot encode the text: {}", one_line(&error)))
-        })?;
+        let encoding = model
+            .encode_fast(text, false)
+            .map_err(|error| Error::Corrupt(format!("{file} cannot encode the text: {}", one_line(&error))))?;
         Ok([prefix, encoding.get_ids(), suffix].concat())
     }
 
@@ -172,7 +172,7 @@ impl Tokenizer {
         self.inner.vocab_size
     }
 
-    /// `"unigram"`, `"bpe"` (SentencePiece's) or `"byte-level-bpe"`.
+    /// `"unigram"`, `"bpe"` (`SentencePiece`'s) or `"byte-level-bpe"`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.inner.kind

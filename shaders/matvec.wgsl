@@ -1,61 +1,147 @@
-// y = W·x for few tokens, a pair of rows at a time, with RMSNorm fused in:
+// y = W·x for few tokens, with RMSNorm fused in:
 // W·(g ⊙ x / rms(x)) = (Σ w·g·x) / sqrt(Σ x² / cols + eps), so one pass gathers both sums.
 //
-// Grid: x, GROUPS row pairs a workgroup; z, the tokens. The LANES threads of a group take the chunks of
-// its two rows in turn, so that neighbours load neighbouring 16 bytes.
+// Grid: x, GROUPS groups of PAIRS row pairs a workgroup; y, TOKENS tokens. The LANES threads of a group take
+// the chunks of its rows in turn, so that neighbours load neighbouring 16 bytes; every weight serves all tokens
+// of the group, and every x all rows. With one lane a thread has its rows for itself and nothing is joined.
 
-override LANES: u32 = 32u;    // threads a row pair, a power of two
-override GROUPS: u32 = 2u;    // row pairs a workgroup
+override LANES: u32 = 32u;    // threads a group, a power of two
+override GROUPS: u32 = 2u;    // groups a workgroup
+override PAIRS: u32 = 1u;     // row pairs a group: 1, 2 or 4
+override TOKENS: u32 = 1u;    // tokens a group: 1 or 4
 override THREADS: u32 = 64u;  // LANES · GROUPS
+override SUMS: u32 = 192u;    // THREADS · TOKENS · (2·PAIRS + 1)
 override NORM: bool = false;
 
-var<workgroup> partial: array<vec4f, 256>;  // y of either row, Σ x²
+// Sixteen x of a token: weighed by the norm, their sum, and the sum of their squares before.
+struct X16 {
+  x: array<vec4f, 4>,
+  sum: f32,
+  square: f32,
+}
+
+var<workgroup> sums: array<f32, SUMS>;  // [TOKENS, 2·PAIRS + 1, THREADS]: the rows' y, then Σ x²
 
 @compute @workgroup_size(LANES, GROUPS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) thread: vec3<u32>) {
-  let token = group.z;
-  let pair = group.x * GROUPS + thread.y;
-  // The last workgroup's spare groups repeat the last pair: they must still reach every barrier.
-  let rows = pair_rows(min(pair, params.n_pairs - 1u));
-  let x_row = (step.first_token + token) * params.x_stride;
+  let lane = thread.x % LANES;  // the same number; with one lane, compilers see that it is 0
+  let first_token = group.y * TOKENS;
+  let first_pair = (group.x * GROUPS + thread.y) * PAIRS;
+  let rows0 = rows_of(first_pair);
+  let rows1 = rows_of(first_pair + 1u);
+  let rows2 = rows_of(first_pair + 2u);
+  let rows3 = rows_of(first_pair + 3u);
 
-  var y = vec2f(0.0);
-  var square = 0.0;
-  for (var chunk = thread.x; chunk < params.n_chunks; chunk += LANES) {
+  var y0 = mat4x2f();
+  var y1 = mat4x2f();
+  var y2 = mat4x2f();
+  var y3 = mat4x2f();
+  var square = vec4f(0.0);
+  for (var chunk = lane; chunk < params.n_chunks; chunk += LANES) {
     for (var i = 0u; i < 2u; i++) {
       let half = 2u * chunk + i;
-      let at = 4u * half;
-      var x0 = x[x_row + at];
-      var x1 = x[x_row + at + 1u];
-      var x2 = x[x_row + at + 2u];
-      var x3 = x[x_row + at + 3u];
-      if NORM {
-        square += dot(x0, x0) + dot(x1, x1) + dot(x2, x2) + dot(x3, x3);
-        x0 *= norm[at];
-        x1 *= norm[at + 1u];
-        x2 *= norm[at + 2u];
-        x3 *= norm[at + 3u];
+      var xs: array<X16, 4>;
+      xs[0] = load16(first_token, half);
+      square.x += xs[0].square;
+      if TOKENS > 1u {
+        xs[1] = load16(first_token + 1u, half);
+        xs[2] = load16(first_token + 2u, half);
+        xs[3] = load16(first_token + 3u, half);
+        square += vec4f(0.0, xs[1].square, xs[2].square, xs[3].square);
       }
-      let x_sum = dot(x0 + x1 + x2 + x3, vec4f(1.0));
-      let a = weights16(rows.x, half);
-      let b = weights16(rows.y, half);
-      y += vec2f(
-        a.scale * (dot(a.q[0], x0) + dot(a.q[1], x1) + dot(a.q[2], x2) + dot(a.q[3], x3)) + a.offset * x_sum,
-        b.scale * (dot(b.q[0], x0) + dot(b.q[1], x1) + dot(b.q[2], x2) + dot(b.q[3], x3)) + b.offset * x_sum);
+      y0 += pair_dot(rows0, half, xs);
+      if PAIRS > 1u {
+        y1 += pair_dot(rows1, half, xs);
+      }
+      if PAIRS > 2u {
+        y2 += pair_dot(rows2, half, xs);
+        y3 += pair_dot(rows3, half, xs);
+      }
     }
   }
 
-  let slot = thread.y * LANES + thread.x;
-  partial[slot] = vec4f(y, square, 0.0);
-  for (var n = LANES / 2u; n > 0u; n /= 2u) {
-    workgroupBarrier();
-    if thread.x < n {
-      partial[slot] += partial[slot + n];
+  let slot = thread.y * LANES + lane;
+  put(slot, 0u, y0);
+  if PAIRS > 1u {
+    put(slot, 1u, y1);
+  }
+  if PAIRS > 2u {
+    put(slot, 2u, y2);
+    put(slot, 3u, y3);
+  }
+  if NORM {
+    for (var t = 0u; t < TOKENS; t++) {
+      sums[sum_at(slot, t, 2u * PAIRS)] = square[t];
     }
   }
-  if thread.x == 0u && pair < params.n_pairs {
-    let sum = partial[slot];
-    let scale = select(1.0, inverseSqrt(sum.z / f32(params.cols) + params.eps), NORM);
-    store_pair(token, pair, sum.xy * scale);
+  for (var n = LANES / 2u; n > 0u; n /= 2u) {
+    workgroupBarrier();
+    if lane < n {
+      for (var at = slot; at < SUMS; at += THREADS) {
+        sums[at] += sums[at + n];
+      }
+    }
   }
+  if lane == 0u {
+    for (var t = 0u; t < TOKENS && first_token + t < step.n_tokens; t++) {
+      var scale = 1.0;
+      if NORM {
+        scale = inverseSqrt(sums[sum_at(slot, t, 2u * PAIRS)] / f32(params.cols) + params.eps);
+      }
+      for (var i = 0u; i < PAIRS && first_pair + i < params.n_pairs; i++) {
+        let y = vec2f(sums[sum_at(slot, t, 2u * i)], sums[sum_at(slot, t, 2u * i + 1u)]);
+        store_pair(first_token + t, first_pair + i, y * scale);
+      }
+    }
+  }
+}
+
+// The rows of a pair. Past the last pair, that again: spare groups must still reach every barrier.
+fn rows_of(pair: u32) -> vec2<u32> {
+  return pair_rows(min(pair, params.n_pairs - 1u));
+}
+
+// Half a chunk of a token's x. Past the last token, that again.
+fn load16(token: u32, half: u32) -> X16 {
+  let at = 4u * half;
+  let x_at = (step.first_token + min(token, step.n_tokens - 1u)) * params.x_stride + at;
+  var v = array<vec4f, 4>(x[x_at], x[x_at + 1u], x[x_at + 2u], x[x_at + 3u]);
+  var square = 0.0;
+  if NORM {
+    square = dot(v[0], v[0]) + dot(v[1], v[1]) + dot(v[2], v[2]) + dot(v[3], v[3]);
+    v[0] *= norm[at];
+    v[1] *= norm[at + 1u];
+    v[2] *= norm[at + 2u];
+    v[3] *= norm[at + 3u];
+  }
+  return X16(v, dot(v[0] + v[1] + v[2] + v[3], vec4f(1.0)), square);
+}
+
+fn pair_dot(rows: vec2<u32>, half: u32, xs: array<X16, 4>) -> mat4x2f {
+  let a = weights16(rows.x, half);
+  let b = weights16(rows.y, half);
+  var y = mat4x2f();
+  y[0] = vec2f(row_dot(a, xs[0]), row_dot(b, xs[0]));
+  if TOKENS > 1u {
+    y[1] = vec2f(row_dot(a, xs[1]), row_dot(b, xs[1]));
+    y[2] = vec2f(row_dot(a, xs[2]), row_dot(b, xs[2]));
+    y[3] = vec2f(row_dot(a, xs[3]), row_dot(b, xs[3]));
+  }
+  return y;
+}
+
+fn row_dot(w: Weights16, x16: X16) -> f32 {
+  let sum = dot(w.q[0], x16.x[0]) + dot(w.q[1], x16.x[1]) + dot(w.q[2], x16.x[2]) + dot(w.q[3], x16.x[3]);
+  return w.scale * sum + w.offset * x16.sum;
+}
+
+fn put(slot: u32, pair: u32, y: mat4x2f) {
+  for (var t = 0u; t < TOKENS; t++) {
+    sums[sum_at(slot, t, 2u * pair)] = y[t].x;
+    sums[sum_at(slot, t, 2u * pair + 1u)] = y[t].y;
+  }
+}
+
+fn sum_at(slot: u32, token: u32, i: u32) -> u32 {
+  return (token * (2u * PAIRS + 1u) + i) * THREADS + slot;
 }

@@ -49,7 +49,7 @@ async function showAdapter(bytes) {
     return;
   }
   const notes = [];
-  if (check.adapter.software) notes.push('Your browser offers a software renderer in place of a graphics card. It gives the same text, but slowly: about a word a second with a small model.');
+  if (check.adapter.software) notes.push('Your browser offers a software renderer in place of a graphics card. It gives the same text, but slowly: some seconds for a word, even with a small model.');
   if (check.fits === 'unlikely') notes.push('This model may be too large for this device’s memory.');
   at('note').textContent = notes.join(' ');
   at('note').hidden = notes.length === 0;

@@ -26,6 +26,7 @@ export function figures({ loaded, total, bytesPerSecond, etaSeconds }) {
 }
 
 export function speed(tokensPerSecond) {
+  if (tokensPerSecond < 1) return `${(1 / tokensPerSecond).toFixed(1)} seconds per token`;
   return `${tokensPerSecond < 10 ? tokensPerSecond.toFixed(1) : Math.round(tokensPerSecond)} tokens per second`;
 }
 

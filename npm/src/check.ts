@@ -1,11 +1,11 @@
 // What this browser's WebGPU offers, without loading anything.
 
-import type { AdapterInfo, Check } from './types.js';
+import type { AdapterInfo, Check, GpuOptions } from './types.js';
 
 /** Names that software renderers give themselves. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render/i;
 
-export async function check({ bytes }: { bytes?: number } = {}): Promise<Check> {
+export async function check({ bytes, ...request }: { bytes?: number } & Pick<GpuOptions, 'powerPreference'> = {}): Promise<Check> {
   const gpu: GPU | undefined = navigator.gpu;
   if (gpu === undefined) {
     const message = globalThis.isSecureContext
@@ -13,7 +13,7 @@ export async function check({ bytes }: { bytes?: number } = {}): Promise<Check> 
       : 'WebGPU is offered only to pages served over https or from localhost';
     return { ok: false, code: 'no-webgpu', message };
   }
-  const adapter = await gpu.requestAdapter().catch(() => null);
+  const adapter = await gpu.requestAdapter(request).catch(() => null);
   if (adapter === null) {
     return { ok: false, code: 'no-adapter', message: 'this browser has WebGPU but offers no graphics adapter: its driver may be blocked or missing' };
   }

@@ -86,7 +86,7 @@ export class Completions {
       id: `cmpl-${Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join('')}`,
       object: 'text_completion' as const,
       created: Math.floor(Date.now() / 1000),
-      model: request.model ?? (typeof model === 'string' ? model : 'helium'),
+      model: request.model ?? model,
     };
     const chunk = (text: string, token: Token | undefined, finish: 'stop' | 'length' | null, offset: number): CompletionResponse => ({
       ...head,

@@ -4,7 +4,7 @@ import { check } from './check.js';
 import { Completions } from './completions.js';
 import { Connection } from './connection.js';
 import { HeliumError } from './errors.js';
-import { checkGenerate, checkLoad } from './options.js';
+import { checkGenerate, checkLoad, checkScore } from './options.js';
 import type { Check, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token } from './types.js';
 
 export { HeliumError, type HeliumErrorCode } from './errors.js';
@@ -83,9 +83,9 @@ export class Helium {
     }
   }
 
-  /** Log-probabilities of a text's own tokens. */
-  async score(text: string): Promise<Score> {
-    return (await this.connection.request({ op: 'score', text: string('text', text) })) as Score;
+  /** Log-probabilities of a text's own tokens; with `top`, of the likeliest alternatives at each position too. */
+  async score(text: string, options: { top?: number } = {}): Promise<Score> {
+    return (await this.connection.request({ op: 'score', ...checkScore(text, options) })) as Score;
   }
 
   async tokenize(text: string): Promise<Uint32Array> {

@@ -16,6 +16,9 @@ export interface WireLoad {
 
 type Rule = (value: unknown) => string | undefined;
 
+/** At most this many alternatives a token: more would cost more than the token. */
+const MOST_TOP = 20;
+
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
@@ -81,15 +84,23 @@ const generateRules: Record<string, Rule> = {
   seed: integer(0),
   stop: (value) =>
     (Array.isArray(value) ? value : [value]).every((stop) => text(stop) === undefined) ? undefined : 'a text or texts, none empty',
-  logprobs: integer(0, 20),
+  logprobs: integer(0, MOST_TOP),
   signal,
 };
 
-/** Checked generation options without the signal, ready for the engine. */
+/** Checked generation options without the signal, as the engine takes them: lists of stop texts and of (id, bias). */
 export function checkGenerate(prompt: unknown, options: GenerateOptions | undefined): object {
   if (typeof prompt !== 'string') bad('prompt', 'a text', prompt);
-  const { signal: _, stop, ...rest } = pick('generate options', options, generateRules);
-  return stop === undefined ? rest : { ...rest, stop: Array.isArray(stop) ? stop : [stop] };
+  const { signal: _, stop, logitBias, ...checked } = pick('generate options', options, generateRules);
+  if (stop !== undefined) checked['stop'] = Array.isArray(stop) ? stop : [stop];
+  if (logitBias !== undefined) checked['logitBias'] = Object.entries(logitBias as object).map(([id, bias]) => [Number(id), bias]);
+  return checked;
+}
+
+export function checkScore(text: unknown, options: { top?: number } | undefined): { text: string; top: number } {
+  if (typeof text !== 'string') bad('text', 'a text', text);
+  const { top } = pick('score options', options, { top: integer(0, MOST_TOP) });
+  return { text, top: (top as number | undefined) ?? 0 };
 }
 
 const loadRules: Record<string, Rule> = {

@@ -88,15 +88,19 @@ export interface Completion {
   ids: number[];
   promptIds: number[];
   finishReason: 'eos' | 'stop' | 'length' | 'context';
-  timings: Record<string, number>;
+  /** The one given, or the one drawn: with it the same run can be had again. */
+  seed: number;
+  timings: { promptMs: number; decodeMs: number; ttftMs: number };
 }
 
 export interface Score {
   ids: number[];
   /** Log-probability of each token given those before it; the first has none. */
   logprobs: (number | null)[];
-  mean_nll: number;
+  meanNll: number;
   perplexity: number;
+  /** For each position, the likeliest tokens there, where `top` asked for them. */
+  top: { id: number; text: string; logprob: number }[][];
 }
 
 export interface AdapterInfo {
@@ -110,6 +114,14 @@ export interface AdapterInfo {
 
 /** The model, its quantisation, the adapter, the features in use, the memory taken. */
 export interface Info {
+  /** The name of the (first) file of weights. */
+  model: string;
+  architecture: string;
+  parameters: number;
+  quantization: string;
+  /** Tokens that fit, the prompt's included. */
+  contextLength: number;
+  memory: { weightBytes: number; kvBytes: number; gpuBytes: number };
   adapter: AdapterInfo;
   /** What did not go as asked while loading, in words: a tokenizer that was refused, for one. */
   notes: string[];

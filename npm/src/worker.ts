@@ -1,6 +1,7 @@
 // The module worker: messages in, messages out, the engine between. The only importer of the
-// WebAssembly glue. Requests run one after another in the order they came.
+// WebAssembly glue. What needs the GPU runs one after another in the order it came.
 
+import { check } from './check.js';
 import { HeliumError, toWire } from './errors.js';
 import { Meter } from './progress.js';
 import type { WireLoad } from './options.js';
@@ -20,24 +21,27 @@ const scope = self as unknown as {
 const FLUSH_BYTES = 32 << 20;
 
 let engine: Engine | undefined;
-let notes: string[] = [];
+/** What the engine does not know of its model: from which file it came, and what did not go as asked. */
+let about: Pick<Info, 'model' | 'notes'> = { model: '', notes: [] };
+/** The adapter's name as the browser gives it: wgpu is told none on the web. */
+let adapterName: string | undefined;
 /** Set once the module has trapped: its memory is in an unknown state then, and it must not run again. */
 let dead: HeliumError | undefined;
-/** The running generation's, and marks for those cancelled before their turn. */
-const cancelled = new Map<number, Cancel | 'before-start'>();
-/** Ids rise and answers keep their order: what is at or below this is over. */
-let lastAnswered = 0;
+/** Those not yet answered; the running generation with its `Cancel`. */
+const open = new Map<number, Cancel | 'waiting' | 'cancelled'>();
 let queue: Promise<void> = Promise.resolve();
 
 scope.onmessage = ({ data }) => {
   if (data.op === 'cancel') {
-    const running = cancelled.get(data.id);
-    if (running instanceof Cancel) running.cancel();
-    else if (data.id > lastAnswered) cancelled.set(data.id, 'before-start');
+    const state = open.get(data.id);
+    if (state instanceof Cancel) state.cancel();
+    else if (state !== undefined) open.set(data.id, 'cancelled');
     return;
   }
-  // The engine is one mutable object: a second call while one awaits the GPU would be refused by it.
-  queue = queue.then(() => answer(data.id, data));
+  open.set(data.id, 'waiting');
+  // The tokenizer answers at any time; the engine refuses a second run while one awaits the GPU.
+  if (data.op === 'tokenize' || data.op === 'detokenize') void answer(data.id, data);
+  else queue = queue.then(() => answer(data.id, data));
 };
 
 async function answer(id: number, request: Request): Promise<void> {
@@ -46,7 +50,8 @@ async function answer(id: number, request: Request): Promise<void> {
     const value = await perform(id, request);
     const done: FromWorker = { id, kind: 'done', value };
     if (engine && (request.op === 'load' || request.op === 'generate' || request.op === 'score')) {
-      done.info = { ...engine.info(), adapter: engine.adapter() as AdapterInfo, notes } as Info;
+      const adapter = { ...engine.adapter(), ...(adapterName !== undefined && { name: adapterName }) } as AdapterInfo;
+      done.info = { ...engine.info(), adapter, ...about } as Info;
       done.stats = engine.stats() as Stats;
     }
     scope.postMessage(done);
@@ -57,8 +62,7 @@ async function answer(id: number, request: Request): Promise<void> {
     }
     scope.postMessage({ id, kind: 'failed', error });
   } finally {
-    cancelled.delete(id);
-    lastAnswered = id;
+    open.delete(id);
   }
 }
 
@@ -67,14 +71,14 @@ async function perform(id: number, request: Request): Promise<unknown> {
   if (!engine) throw new HeliumError('closed', 'no model is loaded');
   switch (request.op) {
     case 'generate': {
-      if (cancelled.has(id)) throw new HeliumError('aborted', 'aborted by the caller');
+      if (open.get(id) === 'cancelled') throw new HeliumError('aborted', 'aborted by the caller');
       const cancel = new Cancel();
-      cancelled.set(id, cancel);
+      open.set(id, cancel);
       const emit = (token: object): void => scope.postMessage({ id, kind: 'token', token: token as Token });
       return engine.generate(request.prompt, request.options, cancel, emit);
     }
     case 'score':
-      return engine.score(request.text);
+      return engine.score(request.text, request.top);
     case 'tokenize':
       return engine.tokenize(request.text);
     case 'detokenize':
@@ -91,6 +95,8 @@ async function load(id: number, options: WireLoad): Promise<void> {
   meter.enter('gpu');
   await init();
   const opened = await Engine.open(options.gpu);
+  const { powerPreference } = options.gpu;
+  adapterName = (await check(powerPreference === undefined ? {} : { powerPreference })).adapter?.name;
 
   meter.enter('tokenizer');
   const source = await resolveSource(options);
@@ -133,7 +139,7 @@ async function load(id: number, options: WireLoad): Promise<void> {
   meter.enter('prepare');
   await opened.finish();
   engine = opened;
-  notes = source.notes;
+  about = { model: parts[0]!.name, notes: source.notes };
   meter.enter('ready');
 }
 

@@ -1,8 +1,8 @@
 //! The table of kernels: which WGSL files make one, its overrides and its bindings; and the pipelines made
 //! from them, each once.
 //!
-//! A product's shader is a core (`matvec`, `matmul`), what all products share, the unpacking of one dtype
-//! and one epilogue, one after the other. The core calls the dtype's `weights16` and the epilogue's
+//! A product's shader is what all products share, the unpacking of one dtype, one epilogue and a core (`matvec`,
+//! `matmul`), one after the other. The core calls the dtype's `weights16` and the epilogue's
 //! `pair_rows` and `store_pair`; see `shaders/`.
 
 use std::cell::RefCell;
@@ -48,7 +48,7 @@ pub enum Epilogue {
 /// How a product is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Core {
-    /// One token at a time.
+    /// A group of threads for a few rows and tokens.
     MatVec(MatVecShape),
     /// Tiles of [`MATMUL_PAIRS`] row pairs by [`MATMUL_TOKENS`] tokens.
     MatMul,
@@ -57,15 +57,19 @@ pub enum Core {
 /// The shape of a matrix-vector workgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MatVecShape {
-    /// Threads that share a row pair, a power of two.
+    /// Threads that share a group of row pairs, a power of two.
     pub lanes: u32,
-    /// Row pairs a workgroup.
+    /// Groups a workgroup.
     pub groups: u32,
+    /// Row pairs a group: 1, 2 or 4.
+    pub pairs: u32,
+    /// Tokens a group: 1 or 4.
+    pub tokens: u32,
 }
 
 impl Default for MatVecShape {
     fn default() -> Self {
-        Self { lanes: 32, groups: 2 }
+        Self { lanes: 32, groups: 2, pairs: 1, tokens: 1 }
     }
 }
 
@@ -106,10 +110,17 @@ impl Kernel {
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
         let (core_word, core_file, mut constants) = match core {
-            Core::MatVec(MatVecShape { lanes, groups }) => (
-                format!("matvec_{lanes}x{groups}"),
+            Core::MatVec(MatVecShape { lanes, groups, pairs, tokens }) => (
+                format!("matvec_{lanes}x{groups}x{pairs}x{tokens}"),
                 wgsl!("matvec"),
-                vec![("LANES", lanes.into()), ("GROUPS", groups.into()), ("THREADS", (lanes * groups).into())],
+                vec![
+                    ("LANES", lanes.into()),
+                    ("GROUPS", groups.into()),
+                    ("PAIRS", pairs.into()),
+                    ("TOKENS", tokens.into()),
+                    ("THREADS", (lanes * groups).into()),
+                    ("SUMS", (lanes * groups * tokens * (2 * pairs + 1)).into()),
+                ],
             ),
             Core::MatMul => ("matmul".into(), wgsl!("matmul"), vec![]),
         };
@@ -120,9 +131,10 @@ impl Kernel {
             Epilogue::GateUp => ("gate_up", wgsl!("shared/store_gate_up")),
             Epilogue::Qkv => ("qkv", wgsl!("shared/store_qkv")),
         };
-        let mut files = vec![core_file, wgsl!("shared/product")];
+        // The core comes last: Naga 30 stumbles over an override-sized array that is declared before a struct.
+        let mut files = vec![wgsl!("shared/product")];
         files.extend(unpacking(dtype));
-        files.push(epilogue_file);
+        files.extend([epilogue_file, core_file]);
         constants.push(("NORM", norm.into()));
         match epilogue {
             Epilogue::Add => constants.push(("ADD", 1.0)),

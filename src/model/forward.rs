@@ -118,9 +118,14 @@ impl Plans {
         let buffers = Buffers::new(gpu, config, cache.max_seq());
         let pipelines = Pipelines::default();
         let recorder = Recorder { gpu, config, weights, cache, pipelines: &pipelines, buffers: &buffers };
-        let few = Core::MatVec(MatVecShape::default());
+        let shape = std::env::var("HELIUM_SHAPE").ok().map_or(MatVecShape::default(), |text| {
+            let n: Vec<u32> = text.split(',').map(|n| n.parse().unwrap()).collect();
+            MatVecShape { lanes: n[0], groups: n[1], pairs: n[2], tokens: 1 }
+        });
+        let few = Core::MatVec(shape);
         let (few, head_few) = (recorder.forward(few)?, recorder.head(few)?);
-        let (many, head_many) = (recorder.forward(Core::MatMul)?, recorder.head(Core::MatMul)?);
+        let core = if std::env::var("HELIUM_TILE").is_ok() { Core::MatMul } else { Core::MatVec(MatVecShape { tokens: 4, ..shape }) };
+        let (many, head_many) = (recorder.forward(core)?, recorder.head(core)?);
         Ok(Self { pipelines, vocab_size: config.vocab_size, few, many, head_few, head_many, buffers })
     }
 
@@ -315,7 +320,8 @@ impl Recorder<'_> {
             ];
             let grid = match core {
                 Core::MatVec(shape) => {
-                    [Extent::Fixed(params.n_pairs.div_ceil(shape.groups)), Extent::Fixed(1), Extent::TOKENS]
+                    let tokens = Extent::Tokens { each: 1, block: shape.tokens };
+                    [Extent::Fixed(params.n_pairs.div_ceil(shape.groups * shape.pairs)), tokens, Extent::Fixed(1)]
                 }
                 Core::MatMul => {
                     let tokens = Extent::Tokens { each: 1, block: MATMUL_TOKENS };

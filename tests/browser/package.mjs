@@ -18,6 +18,8 @@ const execute = promisify(execFile);
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const CONSUMER = fileURLToPath(new URL('package', import.meta.url));
 
+const SLOW = 300; // seconds, for what loads or computes: software adapters take their time
+
 export async function testPackage(browser, model) {
   const { name } = browser;
   const project = await mkdtemp(join(tmpdir(), 'helium-package-'));
@@ -69,7 +71,7 @@ export async function testPackage(browser, model) {
       ['load', [{ weights, sha256: '0'.repeat(64) }], 'corrupt', /expected sha256 0000.*found b179c952/],
       ['load', [{ weights, context: 5 }], 'invalid-argument', /unknown option "context"/],
     ]) {
-      await check(`${name}: load refuses ${JSON.stringify(args[0]).slice(0, 60)}`, 120, async () => {
+      await check(`${name}: load refuses ${JSON.stringify(args[0]).slice(0, 60)}`, SLOW, async () => {
         const { error } = await call(step, ...args);
         assert.equal(error?.code, code, JSON.stringify(error));
         assert.equal(error.name, 'HeliumError');
@@ -82,7 +84,7 @@ export async function testPackage(browser, model) {
       assert.equal(error.code, 'aborted');
     });
 
-    const loaded = await check(`${name}: load over a connection that breaks twice`, 240, async () => {
+    const loaded = await check(`${name}: load over a connection that breaks twice`, SLOW, async () => {
       const { error, value } = await call('load', { weights: flaky.path });
       assert.equal(error, undefined, error?.message);
       assert.deepEqual(value.phases, ['gpu', 'tokenizer', 'weights', 'prepare', 'ready']);
@@ -95,9 +97,9 @@ export async function testPackage(browser, model) {
     });
     if (!loaded) return;
 
-    await check(`${name}: generate streams tokens and returns the whole`, 180, async () => {
-      const { tokens, completion, stats } = await call('generate', 'Once upon a time', { maxTokens: 8, temperature: 0, logprobs: 2 });
-      assert.equal(tokens.length, 8);
+    await check(`${name}: generate streams tokens and returns the whole`, SLOW, async () => {
+      const { tokens, completion, stats } = await call('generate', 'Once upon a time', { maxTokens: 4, temperature: 0, logprobs: 2 });
+      assert.equal(tokens.length, 4);
       assert.equal(tokens.map(({ text }) => text).join(''), completion.text);
       assert.deepEqual(tokens.map(({ id }) => id), Array.from(completion.ids));
       assert.ok(tokens.every(({ logprob }) => logprob <= 0));
@@ -105,7 +107,7 @@ export async function testPackage(browser, model) {
       assert.ok(stats.decode_tps > 0 && stats.ttft_ms > 0, JSON.stringify(stats));
     });
 
-    await check(`${name}: leaving the loop and an AbortSignal both stop the GPU; the next run works`, 180, async () => {
+    await check(`${name}: leaving the loop and an AbortSignal both stop the GPU; the next run works`, SLOW, async () => {
       const { left, aborted, afterAbort, next } = await call('stopping');
       assert.equal(left, 2);
       assert.equal(aborted.code, 'aborted');
@@ -113,18 +115,18 @@ export async function testPackage(browser, model) {
       assert.equal(next, 2);
     });
 
-    await check(`${name}: two generations at once queue in their order`, 180, async () => {
-      assert.equal(await call('queued'), 'aaabbb');
+    await check(`${name}: two generations at once queue in their order`, SLOW, async () => {
+      assert.equal(await call('queued'), 'aabb');
     });
 
-    await check(`${name}: tokenize and detokenize are inverse, score gives a log-probability each`, 120, async () => {
+    await check(`${name}: tokenize and detokenize are inverse, score gives a log-probability each`, SLOW, async () => {
       const { ids, text, score } = await call('texts', 'Žluťoučký kůň');
       assert.equal(text, 'Žluťoučký kůň');
       assert.ok(ids.length > 3);
       assert.ok(score.ids.length > 1 && score.logprobs[0] === null);
     });
 
-    await check(`${name}: completions, whole and streamed`, 180, async () => {
+    await check(`${name}: completions, whole and streamed`, SLOW, async () => {
       const { whole, chunks, error } = await call('completions');
       assert.equal(whole.object, 'text_completion');
       assert.equal(whole.choices[0].finish_reason, 'length');
@@ -141,7 +143,7 @@ export async function testPackage(browser, model) {
       assert.equal(again, true);
     });
 
-    await check(`${name}: the package can be imported from another origin, as from a CDN`, 240, async () => {
+    await check(`${name}: the package can be imported from another origin, as from a CDN`, SLOW, async () => {
       const { error, value } = await call('elsewhere', `${other.url}node_modules/helium-webgpu/dist/index.js`, new URL(weights, server.url).href);
       assert.equal(error, undefined, error?.message);
       assert.equal(value, 2);

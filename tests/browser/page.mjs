@@ -12,7 +12,10 @@ import { serve } from './server.mjs';
 
 const SITE = fileURLToPath(new URL('../../target/site', import.meta.url));
 const SHOTS = fileURLToPath(new URL('../../target/screenshots', import.meta.url));
-const LOAD = 240; // seconds to load the demo model and write the first token: software adapters are slow
+// Seconds. Software adapters compute a token in one to ten of them, and more on a busy machine: tests ask for few
+// tokens, and the limits only end what would never end.
+const LOAD = 300; // load the demo model and write the first token
+const WRITE = 180; // read a short prompt and write a few tokens
 
 export async function testPage(browser, model) {
   const { name } = browser;
@@ -44,39 +47,41 @@ export async function testPage(browser, model) {
     });
     if (!opened) return;
 
-    await check(`${name}: Generate loads the model, shows progress and streams the text`, LOAD + 120, async () => {
-      await (await find(page, 'textbox', 'Prompt')).type('Once upon a time, in a small village,');
-      await setTokens(page, 12);
+    await check(`${name}: Generate loads the model, shows progress and streams the text`, LOAD + WRITE, async () => {
+      await (await find(page, 'textbox', 'Prompt')).type('Once upon a time,');
+      await setTokens(page, 6);
       // What a screen reader would have been told, and every stage of the bar and the text.
       await page.evaluate(() => {
-        const seen = (globalThis.seen = { status: [], progress: [], lengths: [] });
+        const seen = (globalThis.seen = { status: [], progress: [], lengths: [], generate: [] });
         const note = (list, value) => list.at(-1) !== value && list.push(value);
         new MutationObserver(() => {
           note(seen.status, document.getElementById('status').textContent);
           note(seen.progress, document.getElementById('figures').textContent);
           note(seen.lengths, document.getElementById('output').textContent.length);
+          // Read here, since a fast adapter is done before the driver could ask.
+          if (seen.lengths.at(-1) > 0) note(seen.generate, document.getElementById('generate').disabled);
         }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
       });
       await press(page, 'Generate');
       await outputHas(page, (text) => text.length > 0, LOAD);
-      assert.equal(await disabled(page, 'Generate'), true);
       await shot(page, 'writing');
-      await statusIs(page, /^Done: 12 tokens?, .* tokens per second/, 120);
+      await statusIs(page, /^Done: 6 tokens, \d.* (tokens per second|seconds per token)\.$/, WRITE);
       const seen = await page.evaluate(() => globalThis.seen);
+      assert.deepEqual(seen.generate, [true, false], 'whether Generate is disabled, while writing and after');
       assert.ok(seen.status.some((text) => /^Downloading/.test(text)), `statuses: ${seen.status.join(' | ')}`);
       assert.ok(seen.status.includes('Writing…'), `statuses: ${seen.status.join(' | ')}`);
       assert.ok(seen.progress.some((text) => /^\d.* of 98 MB/.test(text)), `progress: ${seen.progress.join(' | ')}`);
-      assert.ok(seen.lengths.filter((length) => length > 0).length >= 4, `the text came in too few steps: ${seen.lengths.join(' ')}`);
+      assert.ok(seen.lengths.filter((length) => length > 0).length >= 3, `the text came in too few steps: ${seen.lengths.join(' ')}`);
       assert.equal(await (await find(page, 'progressbar', 'Loading')).evaluate((bar) => bar.value), 1);
       await shot(page, 'done');
     });
 
-    await check(`${name}: Stop ends the writing, and it stays ended`, 120, async () => {
+    await check(`${name}: Stop ends the writing, and it stays ended`, WRITE + 30, async () => {
       await setTokens(page, 400);
       await press(page, 'Generate');
-      await outputHas(page, (text) => text.length > 0, 90);
+      await outputHas(page, (text) => text.length > 0, WRITE);
       await press(page, 'Stop');
-      await statusIs(page, /^Stopped after \d+ token/, 15);
+      await statusIs(page, /^Stopped after \d+ token/, 30);
       const text = await outputText(page);
       await new Promise((resolve) => setTimeout(resolve, 2500));
       assert.equal(await outputText(page), text);
@@ -84,23 +89,23 @@ export async function testPage(browser, model) {
       assert.equal(await disabled(page, 'Stop'), true);
     });
 
-    await check(`${name}: the keyboard starts and ends it, without loading again`, 120, async () => {
+    await check(`${name}: the keyboard starts and ends it, without loading again`, WRITE + 30, async () => {
       const before = requests.filter((line) => /\/models\//.test(line)).length;
       await (await find(page, 'textbox', 'Prompt')).focus();
       await page.keyboard.down('Control');
       await page.keyboard.press('Enter');
       await page.keyboard.up('Control');
-      await outputHas(page, (text) => text.length > 0, 90);
+      await outputHas(page, (text) => text.length > 0, WRITE);
       await page.keyboard.press('Escape');
-      await statusIs(page, /^Stopped after/, 15);
+      await statusIs(page, /^Stopped after/, 30);
       assert.equal(requests.filter((line) => /\/models\//.test(line)).length, before);
     });
 
-    await check(`${name}: the text can be continued from where it ended`, 120, async () => {
+    await check(`${name}: the text can be continued from where it ended`, WRITE, async () => {
       await setTokens(page, 2);
       const text = await page.evaluate(() => document.getElementById('echo').textContent + document.getElementById('output').textContent);
       await press(page, 'Continue from here');
-      await statusIs(page, /^Done: 2 tokens/, 90);
+      await statusIs(page, /^Done: 2 tokens/, WRITE);
       assert.equal(await (await find(page, 'textbox', 'Prompt')).evaluate((box) => box.value), text);
       await noProblems(page);
     });

@@ -20,7 +20,7 @@ export class Engine {
   adapter(): object;
   begin(options: { contextLength?: number; configJson?: string; tokenizerJson?: Uint8Array }): void;
   beginFile(name: string, size: number | undefined): void;
-  /** Parses, repacks and uploads; any chunk sizes. */
+  /** Parses, repacks and uploads; pieces of any size. */
   push(bytes: Uint8Array): void;
   /** Resolves once the GPU has taken what was pushed. */
   flush(): Promise<void>;
@@ -32,7 +32,8 @@ export class Engine {
   tokenize(text: string): Uint32Array;
   detokenize(ids: Uint32Array): string;
   generate(prompt: string, options: object, cancel: Cancel, onToken: (token: object) => void): Promise<object>;
-  score(text: string): Promise<object>;
+  /** With the `nTop` likeliest alternatives at each position. */
+  score(text: string, nTop: number): Promise<object>;
   free(): void;
 }
 

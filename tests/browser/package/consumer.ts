@@ -82,8 +82,8 @@ const steps = {
   async queued() {
     let order = '';
     await Promise.all([
-      drain('One', { maxTokens: 3 }, () => (order += 'a')),
-      drain('Two', { maxTokens: 3 }, () => (order += 'b')),
+      drain('One', { maxTokens: 2 }, () => (order += 'a')),
+      drain('Two', { maxTokens: 2 }, () => (order += 'b')),
     ]);
     return order;
   },

@@ -35,7 +35,8 @@ for (const [options, pattern] of [
 }
 
 test('generation options pass through; undefined ones vanish; stop becomes a list', () => {
-  assert.deepEqual(checkGenerate('x', { maxTokens: 3, topP: undefined, stop: 'a', seed: 0 }), { maxTokens: 3, seed: 0, stop: ['a'] });
+  assert.deepEqual(checkGenerate('x', { maxTokens: 3, topP: undefined, stop: 'a', seed: 0, logitBias: { 7: -1.5 } }),
+    { maxTokens: 3, seed: 0, stop: ['a'], logitBias: [[7, -1.5]] });
   assert.deepEqual(checkGenerate('', undefined), {});
 });
 

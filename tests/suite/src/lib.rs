@@ -1,6 +1,11 @@
 //! The engine's cases. They are the same natively and in browsers, so everything they need is compiled in.
 
 mod goldens;
+mod gpu;
+mod kernels;
+mod loader;
+mod reference;
+mod session;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
@@ -33,7 +38,11 @@ impl Case {
 /// All cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    goldens::cases()
+    let mut cases = kernels::cases();
+    cases.extend(loader::cases());
+    cases.extend(session::cases());
+    cases.extend(goldens::cases());
+    cases
 }
 
 /// Opens the device: at WebGPU's defaults and without optional features, or as the adapter offers.
@@ -48,4 +57,16 @@ async fn open(is_plain: bool) -> Result<Rc<Gpu>, String> {
 
 fn text(error: helium_webgpu::Error) -> String {
     format!("{}: {error}", error.code())
+}
+
+/// Checks that `result` is an error of the kind `code`, and that its message is one line that mentions a word.
+fn refused<T>(what: &str, result: helium_webgpu::Result<T>, code: &str, mentions: &str) -> Outcome {
+    let Err(error) = result else {
+        return Err(format!("{what}: succeeded, expected the error {code} about {mentions:?}"));
+    };
+    let message = error.to_string();
+    if error.code() != code || !message.contains(mentions) || message.contains('\n') || message.is_empty() {
+        return Err(format!("{what}: {}, expected the error {code} about {mentions:?} in one line", text(error)));
+    }
+    Ok(())
 }

@@ -1,0 +1,106 @@
+//! `helium inspect`: a model's files enter, what their headers say leaves. No GPU is needed.
+
+use helium_webgpu::config::ModelConfig;
+use helium_webgpu::files::Inspection;
+use helium_webgpu::format::TensorInfo;
+use helium_webgpu::tokenizer::Tokenizer;
+use serde::Serialize;
+
+use crate::args::ModelArgs;
+use crate::output::{Result, print_json, print_lines};
+
+/// Print a model's configuration and tensors.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    format: &'static str,
+    file_bytes: u64,
+    architecture: &'a str,
+    parameters: u64,
+    config: &'a ModelConfig,
+    tokenizer: Option<Vocabulary>,
+    tensors: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Vocabulary {
+    kind: &'static str,
+    vocab: usize,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: &'a str,
+    dtype: &'static str,
+    shape: &'a [u64],
+    bytes: u64,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<()> {
+        let files = self.model.find()?;
+        let inspection = files.inspect()?;
+        let tokenizer = self.model.tokenizer(&files)?;
+        let vocabulary = |tokenizer: Tokenizer| Vocabulary { kind: tokenizer.kind(), vocab: tokenizer.vocab_size() };
+        let report = report(&inspection, tokenizer.map(vocabulary));
+        if self.json { print_json(&report) } else { print_lines(&table(&report)) }
+    }
+}
+
+fn report(inspection: &Inspection, tokenizer: Option<Vocabulary>) -> Report<'_> {
+    let Inspection { format, config, tensors, file_bytes } = inspection;
+    Report {
+        format,
+        file_bytes: *file_bytes,
+        architecture: &config.architecture,
+        parameters: config.parameters(),
+        config,
+        tokenizer,
+        tensors: tensors.iter().map(entry).collect(),
+    }
+}
+
+fn entry(tensor: &TensorInfo) -> Entry<'_> {
+    Entry { name: &tensor.name, dtype: tensor.dtype.name(), shape: &tensor.shape, bytes: tensor.bytes }
+}
+
+fn table(report: &Report) -> Vec<String> {
+    let config = report.config;
+    let tokenizer = match &report.tokenizer {
+        Some(Vocabulary { kind, vocab }) => format!("{kind}, {vocab} tokens"),
+        None => "none".into(),
+    };
+    let list = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let or_none = |text: String| if text.is_empty() { "none".into() } else { text };
+    let rows = [
+        ("format", format!("{}, {} bytes", report.format, report.file_bytes)),
+        ("architecture", report.architecture.into()),
+        ("parameters", report.parameters.to_string()),
+        ("layers", config.n_layers.to_string()),
+        ("hidden, feed-forward", format!("{}, {}", config.hidden_size, config.intermediate_size)),
+        ("heads", format!("{}, {} of keys and values, {} wide", config.n_heads, config.n_kv_heads, config.head_dim)),
+        ("vocabulary", config.vocab_size.to_string()),
+        ("embeddings", if config.tie_word_embeddings { "tied" } else { "untied" }.into()),
+        ("context", config.context_length.to_string()),
+        ("RoPE", format!("theta {}, {:?} pairs", config.rope_theta, config.rope_pairs).to_lowercase()),
+        ("norm epsilon", format!("{:e}", config.norm_eps)),
+        ("first token (BOS)", or_none(list(config.bos_token_id.as_slice()))),
+        ("last tokens (EOS)", or_none(list(&config.eos_token_ids))),
+        ("tokenizer", tokenizer),
+    ];
+    let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<21} {value}")).collect();
+    let widest = report.tensors.iter().map(|tensor| tensor.name.chars().count()).max().unwrap_or(0);
+    lines.push(format!("\n{:widest$}  {:5}  {:>12}  shape", "tensor", "dtype", "bytes"));
+    for Entry { name, dtype, shape, bytes } in &report.tensors {
+        lines.push(format!("{name:widest$}  {dtype:5}  {bytes:>12}  {shape:?}"));
+    }
+    lines
+}

@@ -1,0 +1,115 @@
+//! `helium logits`: tokens enter, a .npy file with the logits at each of them leaves.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use helium_webgpu::Error;
+use helium_webgpu::score::visit_logits;
+
+use crate::args::{GpuArgs, Input, ModelArgs};
+use crate::output;
+
+/// Write the logits at every position to a .npy file, float32 [n, vocab].
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    input: Input,
+    /// The .npy file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> output::Result<()> {
+        pollster::block_on(async {
+            let files = self.model.find()?;
+            let (ids, _) = self.input.resolve(&self.model, &files)?;
+            // Before the work: a folder that cannot be written should not cost it.
+            let mut file = NewFile::create(&self.out)?;
+            let mut model = self.gpu.load(&files).await?;
+            file.write(&npy_header(ids.len(), model.config().vocab_size))?;
+            visit_logits(&mut model, &ids, |_, row| {
+                // A .npy file says that it is little-endian, whatever this machine is.
+                let bytes: Vec<u8> = row.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+                file.write(&bytes).map(ControlFlow::Continue)
+            })
+            .await?;
+            Ok(file.finish()?)
+        })
+    }
+}
+
+/// The header of a file in `NumPy`'s format 1.0 with float32 `[n_rows, n_cols]`: magic and version, the length of
+/// what follows, a Python dictionary, and spaces up to a newline that ends a multiple of 64 bytes.
+/// Source: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+fn npy_header(n_rows: usize, n_cols: usize) -> Vec<u8> {
+    const PREFIX_BYTES: usize = 10;
+    let mut dictionary = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {n_cols}), }}");
+    let len = (PREFIX_BYTES + dictionary.len() + 1).next_multiple_of(64) - PREFIX_BYTES;
+    dictionary += &" ".repeat(len - 1 - dictionary.len());
+    dictionary.push('\n');
+    // Two numbers of at most 20 digits leave it far below 65,536 bytes.
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((len as u16).to_le_bytes());
+    header.extend(dictionary.into_bytes());
+    header
+}
+
+/// A file that appears under its name when it is complete, and not at all if that fails.
+struct NewFile {
+    path: PathBuf,
+    /// Where it is written; the path itself for a pipe or a device, which must not be replaced.
+    temporary: PathBuf,
+    file: BufWriter<File>,
+    is_finished: bool,
+}
+
+impl NewFile {
+    fn create(path: &Path) -> Result<Self, Error> {
+        let existing = fs::metadata(path).ok();
+        if existing.as_ref().is_some_and(fs::Metadata::is_dir) {
+            return Err(Error::Io(format!("{} is a folder; --out takes the file to write", path.display())));
+        }
+        let mut temporary = path.to_owned();
+        if existing.is_none_or(|existing| existing.is_file()) {
+            let mut file_name = path.file_name().unwrap_or_default().to_owned();
+            file_name.push(format!(".{}.tmp", std::process::id()));
+            temporary.set_file_name(file_name);
+        }
+        let file = File::create(&temporary).map_err(|error| unwritable(path, &error))?;
+        Ok(Self { path: path.to_owned(), temporary, file: BufWriter::new(file), is_finished: false })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        let mut finish = || {
+            self.file.flush()?;
+            if self.temporary == self.path { Ok(()) } else { fs::rename(&self.temporary, &self.path) }
+        };
+        finish().map_err(|error| unwritable(&self.path, &error))?;
+        self.is_finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_finished && self.temporary != self.path {
+            // It may be gone already; there is nothing more to do about it.
+            let _gone = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Error {
+    Error::Io(format!("{} cannot be written: {error}", path.display()))
+}

@@ -1,0 +1,119 @@
+//! One kernel at a time: words enter, a dispatch, words leave. Every buffer that a kernel writes is full of
+//! ones before, and every buffer has more of them past its end, so that what is not written, or written or
+//! read out of place, shows: as floats, and as pairs of f16, such words are not numbers.
+
+use std::rc::Rc;
+
+use helium_webgpu::gpu::Gpu;
+use helium_webgpu::gpu::kernel::{Kernel, Pipelines};
+use helium_webgpu::gpu::plan::{Dispatch, Extent, Plan, Step};
+
+use crate::{open, text};
+
+/// What an element holds that nobody wrote.
+pub(crate) const POISON: u32 = u32::MAX;
+
+/// Poisoned words past the end of every storage buffer.
+const GUARD_WORDS: usize = 64;
+
+/// A device, and the kernels run on it so far.
+pub(crate) struct Runner {
+    gpu: Rc<Gpu>,
+    pipelines: Pipelines,
+}
+
+impl Runner {
+    /// Kernels need none of the optional features and no limit above the defaults.
+    pub(crate) async fn open() -> Result<Self, String> {
+        Ok(Self { gpu: open(true).await?, pipelines: Pipelines::default() })
+    }
+
+    /// A storage buffer of `words`, and the guard.
+    pub(crate) fn storage(&self, label: &str, words: &[u32]) -> wgpu::Buffer {
+        let mut words = words.to_vec();
+        words.resize((words.len() + GUARD_WORDS).next_multiple_of(4), POISON);
+        let buffer = self.gpu.storage(label, words.len() as u64 * 4);
+        self.gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+        buffer
+    }
+
+    /// A storage buffer of `values`.
+    pub(crate) fn floats(&self, label: &str, values: &[f32]) -> wgpu::Buffer {
+        self.storage(label, bytemuck::cast_slice(values))
+    }
+
+    /// A storage buffer of `len` poisoned words.
+    pub(crate) fn poisoned(&self, label: &str, len: usize) -> wgpu::Buffer {
+        self.storage(label, &vec![POISON; len])
+    }
+
+    /// A uniform buffer of `words`, a whole number of 16 bytes as every `Params` is.
+    pub(crate) fn uniform<const N: usize>(&self, label: &str, words: &[u32; N]) -> wgpu::Buffer {
+        self.gpu.uniform(label, words)
+    }
+
+    /// Runs `kernel` on `groups` of bindings over a grid of workgroups. What the device refuses, the next
+    /// [`Runner::read`] reports.
+    pub(crate) fn run(&self, kernel: &Kernel, groups: &[&[&wgpu::Buffer]], grid: [u32; 3]) {
+        let pipeline = self.pipelines.get(&self.gpu, kernel);
+        let groups = groups.iter().enumerate().map(|(i, buffers)| pipeline.bind(&self.gpu, i, buffers)).collect();
+        let plan = Plan { dispatches: vec![Dispatch { pipeline, groups, grid: grid.map(Extent::Fixed) }] };
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        plan.encode(&mut pass, &Step::default());
+        drop(pass);
+        self.gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// All words of a storage buffer, the guard among them.
+    pub(crate) async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u32>, String> {
+        use wgpu::BufferUsages as Usage;
+        let staging = self.gpu.buffer("staging", buffer.size(), Usage::MAP_READ | Usage::COPY_DST);
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+        self.gpu.queue.submit([encoder.finish()]);
+        Ok(bytemuck::pod_collect_to_vec(&self.gpu.read(&staging, buffer.size()).await.map_err(text)?))
+    }
+}
+
+/// Numbers that look random and are the same everywhere (`SplitMix64`).
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The sequence that belongs to `seed`, a case's name for instance.
+    pub(crate) fn new(seed: &str) -> Self {
+        Self(
+            seed.bytes()
+                .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)),
+        )
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
+        (((self.next() >> 32) * u64::from(end)) >> 32) as u32
+    }
+
+    /// A byte.
+    pub(crate) fn byte(&mut self) -> u8 {
+        (self.next() >> 56) as u8
+    }
+
+    /// A number in [-largest, largest).
+    pub(crate) fn float(&mut self, largest: f32) -> f32 {
+        let unit = (self.next() >> 40) as f32 / (1 << 24) as f32;
+        (2.0 * unit - 1.0) * largest
+    }
+
+    /// `n` of them.
+    pub(crate) fn floats(&mut self, n: usize, largest: f32) -> Vec<f32> {
+        (0..n).map(|_| self.float(largest)).collect()
+    }
+}

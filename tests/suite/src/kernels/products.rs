@@ -1,0 +1,378 @@
+//! `matvec` and `matmul` with every dtype and every epilogue.
+
+use helium_webgpu::format::Dtype;
+use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MATMUL_PAIRS, MATMUL_TOKENS, MatVecShape};
+
+use super::weights::Weights;
+use super::{Want, check, untouched};
+use crate::gpu::{POISON, Random, Runner};
+use crate::reference::{Bounded, store};
+use crate::{Case, Outcome};
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for dtype in Dtype::ALL {
+        let word = dtype.name().to_lowercase();
+        let name = format!("matvec_{word}");
+        cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatVec(MatVecShape::default()), dtype)));
+        let name = format!("matmul_{word}");
+        cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatMul, dtype)));
+    }
+    for dtype in [Dtype::F32, Dtype::Q4_0, Dtype::Q6K] {
+        let name = format!("matvec_workgroups_{}", dtype.name().to_lowercase());
+        cases.push(Case::new(name.clone(), move || every_workgroup(name, dtype)));
+    }
+    cases
+}
+
+/// Rows, of columns, from a row of the whole matrix on; tokens, from a row of x on.
+#[derive(Clone, Copy)]
+struct Shape {
+    n_rows: usize,
+    cols: usize,
+    first_row: usize,
+    n_tokens: usize,
+    first_token: usize,
+}
+
+impl Shape {
+    const fn new(n_rows: usize, cols: usize, first_row: usize, n_tokens: usize, first_token: usize) -> Self {
+        Self { n_rows, cols, first_row, n_tokens, first_token }
+    }
+}
+
+/// Widths that `dtype` can have, with odd numbers of chunks or blocks and, for floats, columns past the last
+/// whole chunk.
+fn widths(dtype: Dtype) -> [usize; 6] {
+    match dtype.block_len() {
+        1 => [32, 60, 172, 1757, 256, 97],
+        32 => [32, 64, 96, 160, 768, 512],
+        _ => [256, 512, 768, 256, 1280, 768],
+    }
+}
+
+async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
+    let runner = Runner::open().await?;
+    let mut random = Random::new(&name);
+    let widths = widths(dtype);
+    let shapes = match core {
+        Core::MatVec(_) => [
+            Shape::new(1, widths[0], 0, 1, 0),
+            Shape::new(2, widths[1], 3, 2, 0),
+            Shape::new(3, widths[2], 1, 1, 2),
+            Shape::new(7, widths[3], 0, 5, 1),
+            Shape::new(515, widths[4], 0, 1, 0),
+            Shape::new(172, widths[5], 64, 2, 0),
+        ],
+        Core::MatMul => [
+            Shape::new(1, widths[0], 0, 5, 0),
+            Shape::new(2, widths[1], 3, 1, 0),
+            Shape::new(3, widths[2], 1, 2, 2),
+            Shape::new(7, widths[3], 0, 33, 1),
+            Shape::new(515, widths[4], 0, 5, 0),
+            Shape::new(172, widths[5], 64, 70, 0),
+        ],
+    };
+    for shape in shapes {
+        let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
+        let input = Input::new(&runner, shape, &mut random);
+        plain(&runner, core, &weights, &input, Epilogue::Store, false, &mut random).await?;
+        plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+        plain(&runner, core, &weights, &input, Epilogue::Add, false, &mut random).await?;
+        plain(&runner, core, &weights, &input, Epilogue::Gate, true, &mut random).await?;
+        // Gate and up of as many rows each.
+        let weights = Weights::new(&runner, dtype, 2 * shape.n_rows, shape.cols, &mut random)?;
+        gate_up(&runner, core, &weights, &input).await?;
+    }
+    let n_tokens = if core == Core::MatMul { [5, 33, 1, 2] } else { [1, 2, 3, 1] };
+    let qkv_shapes = [
+        // All of Q, K and V; the rest of Q with K and V; K and V; V alone.
+        Heads { head_dim: 12, n_q: 5, n_kv: 1, first: 0, cols: widths[0], n_tokens: n_tokens[0], pos: 0 },
+        Heads { head_dim: 20, n_q: 6, n_kv: 2, first: 1, cols: widths[1], n_tokens: n_tokens[1], pos: 5 },
+        Heads { head_dim: 64, n_q: 2, n_kv: 2, first: 2, cols: widths[2], n_tokens: n_tokens[2], pos: 63 },
+        Heads { head_dim: 128, n_q: 3, n_kv: 1, first: 4, cols: widths[0], n_tokens: n_tokens[3], pos: 300 },
+    ];
+    for heads in &qkv_shapes {
+        qkv(&runner, core, dtype, heads, &mut random).await?;
+    }
+    Ok(())
+}
+
+/// Every way to share rows among the threads of a workgroup, at most 256 of them.
+async fn every_workgroup(name: String, dtype: Dtype) -> Outcome {
+    let runner = Runner::open().await?;
+    let mut random = Random::new(&name);
+    let widths = widths(dtype);
+    for shape in [Shape::new(7, widths[3], 2, 2, 1), Shape::new(172, widths[4], 0, 1, 0)] {
+        let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
+        let input = Input::new(&runner, shape, &mut random);
+        for lanes in [1, 4, 8, 32, 64] {
+            for groups in [1, 2, 4, 8] {
+                if lanes * groups <= 256 {
+                    let core = Core::MatVec(MatVecShape { lanes, groups });
+                    plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// x and norm on either side.
+struct Input {
+    shape: Shape,
+    /// Elements from one token of x to the next: whole chunks.
+    stride: usize,
+    /// `[n_tokens, stride]`
+    x: Vec<f32>,
+    norm: Vec<f32>,
+    eps: f32,
+    /// `[first_token + n_tokens, stride]`; before the first token nobody may read.
+    x_buffer: wgpu::Buffer,
+    norm_buffer: wgpu::Buffer,
+}
+
+impl Input {
+    fn new(runner: &Runner, shape: Shape, random: &mut Random) -> Self {
+        let stride = shape.cols.next_multiple_of(32);
+        let mut padded = |n: usize, largest: f32| {
+            let mut rows = Vec::new();
+            for _ in 0..n {
+                rows.extend(random.floats(shape.cols, largest));
+                rows.resize(rows.len().next_multiple_of(stride), 0.0);
+            }
+            rows
+        };
+        let x = padded(shape.n_tokens, 1.0);
+        let norm = padded(1, 2.0);
+        let mut words = vec![POISON; shape.first_token * stride];
+        words.extend(bytemuck::cast_slice::<f32, u32>(&x));
+        let (x_buffer, norm_buffer) = (runner.storage("x", &words), runner.floats("norm", &norm));
+        // The mean of x² is about 1/3: the first shows, the second is what models have.
+        let eps = if shape.n_rows % 2 == 1 { 0.4 } else { 1e-8 };
+        Self { shape, stride, x, norm, eps, x_buffer, norm_buffer }
+    }
+
+    /// The product with `weights` that each token comes to.
+    fn expected(&self, weights: &Weights, has_norm: bool) -> Vec<Vec<Bounded>> {
+        let norm = has_norm.then_some((&self.norm[..], self.eps));
+        self.x.chunks_exact(self.stride).map(|x| weights.matrix.product(x, norm)).collect()
+    }
+}
+
+/// `Params` of `shared/product.wgsl`, in its order.
+struct Params {
+    n_chunks: u32,
+    n_rows: u32,
+    n_pairs: u32,
+    first_row: u32,
+    x_stride: u32,
+    y_stride: u32,
+    cols: u32,
+    eps: f32,
+    q_rows: u32,
+    k_rows: u32,
+    head_dim: u32,
+    max_seq: u32,
+}
+
+impl Params {
+    fn new(weights: &Weights, input: &Input, n_pairs: usize, y_stride: usize) -> Self {
+        Self {
+            n_chunks: weights.n_chunks,
+            n_rows: weights.matrix.n_rows as u32,
+            n_pairs: n_pairs as u32,
+            first_row: input.shape.first_row as u32,
+            x_stride: input.stride as u32 / 4,
+            y_stride: y_stride as u32,
+            cols: input.shape.cols as u32,
+            eps: input.eps,
+            q_rows: 0,
+            k_rows: 0,
+            head_dim: 0,
+            max_seq: 0,
+        }
+    }
+
+    fn words(&self) -> [u32; 12] {
+        [
+            self.n_chunks,
+            self.n_rows,
+            self.n_pairs,
+            self.first_row,
+            self.x_stride,
+            self.y_stride,
+            self.cols,
+            self.eps.to_bits(),
+            self.q_rows,
+            self.k_rows,
+            self.head_dim,
+            self.max_seq,
+        ]
+    }
+}
+
+/// Dispatches a product; returns what it is called in messages.
+fn dispatch(
+    runner: &Runner,
+    (core, epilogue, has_norm): (Core, Epilogue, bool),
+    weights: &Weights,
+    input: &Input,
+    params: &Params,
+    pos: usize,
+    outputs: &[&wgpu::Buffer],
+) -> String {
+    let Shape { n_rows: _, cols, first_row, n_tokens, first_token } = input.shape;
+    let kernel = Kernel::product(core, weights.dtype, epilogue, has_norm);
+    // pos, n_tokens, first_token, slice_len
+    let step = runner.uniform("step", &[pos as u32, n_tokens as u32, first_token as u32, 1]);
+    let params_buffer = runner.uniform("params", &params.words());
+    // Without a norm nobody may read one.
+    let no_norm = runner.poisoned("no norm", 4);
+    let norm = if has_norm { &input.norm_buffer } else { &no_norm };
+    let inputs = [&step, &params_buffer, &input.x_buffer, norm, &weights.quants, &weights.aux];
+    let grid = match core {
+        Core::MatVec(shape) => [params.n_pairs.div_ceil(shape.groups), 1, n_tokens as u32],
+        Core::MatMul => [params.n_pairs.div_ceil(MATMUL_PAIRS), (n_tokens as u32).div_ceil(MATMUL_TOKENS), 1],
+    };
+    runner.run(&kernel, &[&inputs, outputs], grid);
+    let n_rows = weights.matrix.n_rows;
+    format!("{}, {n_rows} rows of {cols} from row {first_row} on, {n_tokens} tokens after {first_token}", kernel.label)
+}
+
+/// Store, Add and Gate.
+async fn plain(
+    runner: &Runner,
+    core: Core,
+    weights: &Weights,
+    input: &Input,
+    epilogue: Epilogue,
+    has_norm: bool,
+    random: &mut Random,
+) -> Outcome {
+    let Shape { n_rows, first_row, n_tokens, .. } = input.shape;
+    let y_stride = first_row + n_rows + 3;
+    // What y holds before: nothing to store to, or numbers to add to; a gate may be far from 0.
+    let before: Vec<f32> = match epilogue {
+        Epilogue::Store => vec![f32::from_bits(POISON); n_tokens * y_stride],
+        Epilogue::Gate => (0..n_tokens * y_stride).map(|i| random.float([8.0, 0.1, 200.0][i % 3])).collect(),
+        _ => random.floats(n_tokens * y_stride, 8.0),
+    };
+    let y = runner.floats("y", &before);
+    let params = Params::new(weights, input, n_rows.div_ceil(2), y_stride);
+    let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, 9, &[&y]);
+
+    let mut wanted: Vec<Want> = before.iter().map(|y| Want::Kept(y.to_bits())).collect();
+    for (token, products) in input.expected(weights, has_norm).into_iter().enumerate() {
+        for (row, product) in products.into_iter().enumerate() {
+            let at = token * y_stride + first_row + row;
+            wanted[at] = Want::Float(match epilogue {
+                Epilogue::Add => store::add(before[at], product),
+                Epilogue::Gate => store::gate(before[at], product),
+                _ => product,
+            });
+        }
+    }
+    check(&what, &runner.read(&y).await?, &wanted, |at| format!("y[{}, {}]", at / y_stride, at % y_stride))
+}
+
+/// The rows of `weights` are those of the gate, then as many of up.
+async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) -> Outcome {
+    let Shape { n_rows, first_row, n_tokens, .. } = input.shape;
+    let y_stride = first_row + n_rows + 3;
+    let y = runner.poisoned("y", n_tokens * y_stride);
+    let params = Params::new(weights, input, n_rows, y_stride);
+    let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, &[&y]);
+
+    let mut wanted = untouched(n_tokens * y_stride);
+    for (token, products) in input.expected(weights, true).into_iter().enumerate() {
+        let (gate, up) = products.split_at(n_rows);
+        for (row, (gate, up)) in gate.iter().zip(up).enumerate() {
+            wanted[token * y_stride + first_row + row] = Want::Float(store::gate_up(*gate, *up));
+        }
+    }
+    check(&what, &runner.read(&y).await?, &wanted, |at| format!("y[{}, {}]", at / y_stride, at % y_stride))
+}
+
+/// A piece of the fused QKV matrix, from one of its heads to its end.
+struct Heads {
+    head_dim: usize,
+    n_q: usize,
+    n_kv: usize,
+    first: usize,
+    cols: usize,
+    n_tokens: usize,
+    pos: usize,
+}
+
+async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &mut Random) -> Outcome {
+    const THETA: f64 = 20_000.0;
+    let Heads { head_dim, n_q: n_heads, n_kv: n_kv_heads, first: first_head, cols, n_tokens, pos } = *heads;
+    let n_rows = (n_heads + 2 * n_kv_heads - first_head) * head_dim;
+    let shape = Shape::new(n_rows, cols, first_head * head_dim, n_tokens, 1);
+    let weights = Weights::new(runner, dtype, n_rows, cols, random)?;
+    let mut input = Input::new(runner, shape, random);
+    // Keys and values must stay below 65504, where f16 ends, also when rotated and with the largest weights.
+    let products = input.expected(&weights, true).into_iter().flatten();
+    let largest = products.fold(0.0, |largest: f64, product| largest.max(product.value.abs()));
+    for g in &mut input.norm {
+        *g *= (30_000.0 / largest).min(1.0) as f32;
+    }
+    input.norm_buffer = runner.floats("norm", &input.norm);
+
+    let max_seq = pos + n_tokens + 3;
+    let n_angles = head_dim / 2;
+    let angle = |i: usize| (i / n_angles) as f64 * THETA.powf(-2.0 * (i % n_angles) as f64 / head_dim as f64);
+    let table: Vec<f32> =
+        (0..max_seq * n_angles).map(angle).flat_map(|angle| [angle.cos() as f32, angle.sin() as f32]).collect();
+    let rope = runner.floats("rope", &table);
+    // A head's f16 pairs in whole 16 bytes.
+    let n_words = head_dim.next_multiple_of(8) / 2;
+    let cache_len = n_kv_heads * max_seq * n_words;
+    let q_stride = (n_heads * head_dim).next_multiple_of(32);
+    let q = runner.poisoned("q", n_tokens * q_stride);
+    let [k, v] = ["k_cache", "v_cache"].map(|label| runner.poisoned(label, cache_len));
+    let params = Params {
+        q_rows: (n_heads * head_dim) as u32,
+        k_rows: (n_kv_heads * head_dim) as u32,
+        head_dim: head_dim as u32,
+        max_seq: max_seq as u32,
+        ..Params::new(&weights, &input, n_rows / 2, q_stride)
+    };
+    let outputs = [&rope, &q, &k, &v];
+    let what = dispatch(runner, (core, Epilogue::Qkv, true), &weights, &input, &params, pos, &outputs);
+    let what = format!("{what}, heads of {head_dim} at position {pos}");
+
+    let mut wanted_q = untouched(n_tokens * q_stride);
+    let [mut wanted_k, mut wanted_v] = [untouched(cache_len), untouched(cache_len)];
+    for (token, products) in input.expected(&weights, true).into_iter().enumerate() {
+        let pos = pos + token;
+        for (i, head_rows) in products.chunks_exact(head_dim).enumerate() {
+            let head = first_head + i;
+            for (j, pair) in head_rows.chunks_exact(2).enumerate() {
+                let pair = [pair[0], pair[1]];
+                let rotated = store::rope(pair, pos, j, head_dim, THETA);
+                if head < n_heads {
+                    let at = token * q_stride + head * head_dim + 2 * j;
+                    wanted_q[at] = Want::Float(rotated[0]);
+                    wanted_q[at + 1] = Want::Float(rotated[1]);
+                } else if head < n_heads + n_kv_heads {
+                    let at = ((head - n_heads) * max_seq + pos) * n_words + j;
+                    wanted_k[at] = Want::Halves(rotated.map(store::f16));
+                } else {
+                    let at = ((head - n_heads - n_kv_heads) * max_seq + pos) * n_words + j;
+                    wanted_v[at] = Want::Halves(pair.map(store::f16));
+                }
+            }
+        }
+    }
+    check(&what, &runner.read(&q).await?, &wanted_q, |at| format!("q[{}, {}]", at / q_stride, at % q_stride))?;
+    for (name, buffer, wanted) in [("k", &k, wanted_k), ("v", &v, wanted_v)] {
+        let place = |at: usize| {
+            let (row, word) = (at / n_words, at % n_words);
+            format!("word {word} of {name}_cache[{}, {}]", row / max_seq, row % max_seq)
+        };
+        check(&what, &runner.read(buffer).await?, &wanted, place)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! The loader: portions of any size, files that are cut short, damaged, incomplete or too many, and calls out of
+//! order.
+
+use std::rc::Rc;
+
+use helium_webgpu::Error;
+use helium_webgpu::config::ModelConfig;
+use helium_webgpu::format::{Header, Progress, parse_header};
+use helium_webgpu::gpu::Gpu;
+use helium_webgpu::loader::Loader;
+use helium_webgpu::model::Model;
+
+use crate::{Case, Outcome, open, refused, text};
+
+macro_rules! golden {
+    ($include:ident, $file:literal) => {
+        $include!(concat!("../../data/goldens/", $file))
+    };
+}
+
+/// A GGUF file with a byte-level vocabulary, F16, and a context of 256.
+pub(crate) static F16: &[u8] = golden!(include_bytes, "gguf_F16/model.gguf");
+/// The smallest file, of `Q4_1`.
+static Q4_1: &[u8] = golden!(include_bytes, "gguf_Q4_1/model.gguf");
+/// Every K type, and matrices in pieces of several types.
+static K: &[u8] = golden!(include_bytes, "gguf_K/model.gguf");
+/// A checkpoint whose heads' halves are interleaved.
+static HALVES: &[u8] = golden!(include_bytes, "llama_bf16/model.safetensors");
+static HALVES_CONFIG: &str = golden!(include_str, "llama_bf16/config.json");
+/// A checkpoint in three files.
+static SHARDS: [(&str, &[u8]); 3] = [
+    ("model-00001-of-00003.safetensors", golden!(include_bytes, "helium_f32_gqa/model-00001-of-00003.safetensors")),
+    ("model-00002-of-00003.safetensors", golden!(include_bytes, "helium_f32_gqa/model-00002-of-00003.safetensors")),
+    ("model-00003-of-00003.safetensors", golden!(include_bytes, "helium_f32_gqa/model-00003-of-00003.safetensors")),
+];
+static SHARDS_CONFIG: &str = golden!(include_str, "helium_f32_gqa/config.json");
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case::new("loader_bytes", bytes),
+        Case::new("loader_tensor_borders_gguf", || tensor_borders(None, K)),
+        Case::new("loader_tensor_borders_safetensors", || tensor_borders(Some(HALVES_CONFIG), HALVES)),
+        Case::new("loader_truncated_gguf", || truncated(None, Q4_1)),
+        Case::new("loader_truncated_safetensors", || truncated(Some(SHARDS_CONFIG), SHARDS[0].1)),
+        Case::new("loader_shards_in_any_order", shards_in_any_order),
+        Case::new("loader_missing_weights", missing_weights),
+        Case::new("loader_weights_twice", weights_twice),
+        Case::new("loader_without_configuration", without_configuration),
+        Case::new("loader_calls_out_of_order", calls_out_of_order),
+        Case::new("loader_context_length", context_length),
+        Case::new("loader_damaged", damaged),
+    ]
+}
+
+/// A loader that has its configuration, if it needs one.
+fn loader(gpu: &Rc<Gpu>, config: Option<&str>) -> Result<Loader, Error> {
+    let mut loader = Loader::new(Rc::clone(gpu));
+    if let Some(config) = config {
+        loader.set_config(ModelConfig::from_json("config.json", config)?);
+    }
+    Ok(loader)
+}
+
+/// Pushes a whole file in `portions`.
+fn push<'a>(
+    loader: &mut Loader,
+    name: &str,
+    size: Option<u64>,
+    portions: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<(), Error> {
+    loader.begin_file(name, size)?;
+    for portion in portions {
+        loader.push(portion)?;
+    }
+    loader.end_file()
+}
+
+/// Loads a model of one GGUF file.
+pub(crate) async fn load_gguf(bytes: &[u8], context_length: usize) -> Result<Model, String> {
+    let mut loader = loader(&open(false).await?, None).map_err(text)?;
+    push(&mut loader, "model.gguf", Some(bytes.len() as u64), [bytes]).map_err(text)?;
+    loader.finish(Some(context_length)).await.map_err(text)
+}
+
+/// The bits of the logits of some tokens: equal models give equal ones on one device.
+async fn fingerprint(loader: Loader) -> Result<Vec<u32>, String> {
+    let mut model = loader.finish(None).await.map_err(text)?;
+    model.step(&[1, 200, 0, 77, 77, 12, 258, 3], 0..8).map_err(text)?;
+    let logits = model.read_logits().await.map_err(text)?;
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        None => Ok(logits.into_iter().map(f32::to_bits).collect()),
+        Some(at) => Err(format!("logit {at} is {}", logits[at])),
+    }
+}
+
+fn same(what: &str, found: &[u32], expected: &[u32]) -> Outcome {
+    if found.len() != expected.len() {
+        return Err(format!("{what}: {} logits, expected {}", found.len(), expected.len()));
+    }
+    match found.iter().zip(expected).position(|(found, expected)| found != expected) {
+        None => Ok(()),
+        Some(at) => {
+            let [found, expected] = [found[at], expected[at]].map(f32::from_bits);
+            Err(format!("{what}: logit {at} is {found}, expected {expected} as from the whole file at once"))
+        }
+    }
+}
+
+fn header(name: &str, bytes: &[u8]) -> Result<Header, String> {
+    match parse_header(name, bytes, Some(bytes.len() as u64)).map_err(text)? {
+        Progress::Done(header) => Ok(header),
+        Progress::NeedMore(n) => Err(format!("{name}: the header needs {n} bytes of {}", bytes.len())),
+    }
+}
+
+/// Byte by byte, with and without the file's size.
+async fn bytes() -> Outcome {
+    let gpu = open(true).await?;
+    let mut whole = loader(&gpu, None).map_err(text)?;
+    push(&mut whole, "model.gguf", None, [Q4_1]).map_err(text)?;
+    let whole = fingerprint(whole).await?;
+    for size in [Some(Q4_1.len() as u64), None] {
+        let mut loader = loader(&gpu, None).map_err(text)?;
+        push(&mut loader, "model.gguf", size, Q4_1.chunks(1)).map_err(text)?;
+        same(&format!("byte by byte, size {size:?}"), &fingerprint(loader).await?, &whole)?;
+    }
+    Ok(())
+}
+
+/// Portions that end where a tensor or the header begins or ends, a byte before and after, and in the middle.
+async fn tensor_borders(config: Option<&'static str>, bytes: &'static [u8]) -> Outcome {
+    let gpu = open(true).await?;
+    let mut whole = loader(&gpu, config).map_err(text)?;
+    push(&mut whole, "model", Some(bytes.len() as u64), [bytes]).map_err(text)?;
+    let whole = fingerprint(whole).await?;
+    let header = header("model", bytes)?;
+    let middle = |from: u64, to: u64| from + (to - from) / 2;
+    let exact = header.tensors.iter().flat_map(|tensor| [tensor.offset, tensor.end()]);
+    let exact: Vec<u64> = exact.chain([header.header_bytes]).collect();
+    let middles = header.tensors.iter().map(|tensor| middle(tensor.offset, tensor.end()));
+    let around = exact.iter().flat_map(|at| [at - 1, *at, at + 1]).chain(middles).collect();
+    for mut borders in [exact, around] {
+        borders.sort_unstable();
+        borders.dedup();
+        borders.retain(|border| *border < bytes.len() as u64);
+        let mut portions = Vec::new();
+        let mut rest = bytes;
+        for border in borders {
+            let (portion, after) = rest.split_at(border as usize - (bytes.len() - rest.len()));
+            portions.push(portion);
+            rest = after;
+        }
+        portions.push(rest);
+        let n_portions = portions.len();
+        let mut loader = loader(&gpu, config).map_err(text)?;
+        push(&mut loader, "model", Some(bytes.len() as u64), portions).map_err(text)?;
+        same(&format!("in {n_portions} portions"), &fingerprint(loader).await?, &whole)?;
+    }
+    Ok(())
+}
+
+/// Files that end within the header, before, in and after every tensor but the last.
+async fn truncated(config: Option<&'static str>, bytes: &'static [u8]) -> Outcome {
+    let gpu = open(true).await?;
+    let header = header("model", bytes)?;
+    let mut cuts = vec![0, 1, 3, 4, 7, 8, 9, 20, 24, header.header_bytes / 2, header.header_bytes - 1];
+    cuts.push(header.header_bytes);
+    for tensor in &header.tensors {
+        cuts.extend([tensor.offset, tensor.offset + 1, tensor.offset + tensor.bytes / 2, tensor.end() - 1]);
+    }
+    let whole = bytes.len() as u64;
+    for cut in cuts {
+        let start = &bytes[..cut as usize];
+        // The size is not known; it is that of the truncated file; or that of the whole one.
+        for size in [None, Some(cut), Some(whole)] {
+            let mut loader = loader(&gpu, config).map_err(text)?;
+            let result = push(&mut loader, "short.model", size, start.chunks(1000));
+            refused(&format!("cut at byte {cut} of {whole}, size {size:?}"), result, "corrupt", "short.model")?;
+        }
+    }
+    Ok(())
+}
+
+async fn shards_in_any_order() -> Outcome {
+    let gpu = open(true).await?;
+    let mut expected = Vec::new();
+    for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+        let mut loader = loader(&gpu, Some(SHARDS_CONFIG)).map_err(text)?;
+        for (name, bytes) in order.map(|i| SHARDS[i]) {
+            push(&mut loader, name, Some(bytes.len() as u64), bytes.chunks(30_000)).map_err(text)?;
+        }
+        let found = fingerprint(loader).await?;
+        if expected.is_empty() {
+            expected = found;
+        } else {
+            same(&format!("the files in the order {order:?}"), &found, &expected)?;
+        }
+    }
+    Ok(())
+}
+
+/// One of three files is not given; or a tensor has another name.
+async fn missing_weights() -> Outcome {
+    let gpu = open(true).await?;
+    for (missing, _) in SHARDS {
+        let mut loader = loader(&gpu, Some(SHARDS_CONFIG)).map_err(text)?;
+        for (name, bytes) in SHARDS.iter().filter(|(name, _)| *name != missing) {
+            push(&mut loader, name, None, [*bytes]).map_err(text)?;
+        }
+        let result = loader.finish(None).await;
+        refused(&format!("without {missing}"), result, "corrupt", "weights are missing")?;
+    }
+    // A name that may be skipped.
+    let renamed = replaced(F16, b"blk.1.ffn_down.weight", b".attn_rot_embd.weight")?;
+    let mut loader = loader(&gpu, None).map_err(text)?;
+    push(&mut loader, "model.gguf", None, [&renamed[..]]).map_err(text)?;
+    refused("without blk.1.ffn_down.weight", loader.finish(None).await, "corrupt", "1 of ")
+}
+
+async fn weights_twice() -> Outcome {
+    let gpu = open(true).await?;
+    let mut shards = loader(&gpu, Some(SHARDS_CONFIG)).map_err(text)?;
+    push(&mut shards, SHARDS[0].0, None, [SHARDS[0].1]).map_err(text)?;
+    let result = push(&mut shards, "again.safetensors", None, [SHARDS[0].1]);
+    refused("a shard twice", result, "corrupt", "again.safetensors")?;
+
+    let mut gguf = loader(&gpu, None).map_err(text)?;
+    push(&mut gguf, "model.gguf", None, [Q4_1]).map_err(text)?;
+    let result = push(&mut gguf, "again.gguf", None, [Q4_1]);
+    refused("a GGUF file twice", result, "corrupt", "again.gguf")?;
+
+    let renamed = replaced(F16, b"blk.1.ffn_down.weight", b"blk.0.ffn_down.weight")?;
+    let result = push(&mut loader(&gpu, None).map_err(text)?, "model.gguf", None, [&renamed[..]]);
+    refused("blk.0.ffn_down.weight twice in a file", result, "corrupt", "blk.0.ffn_down.weight")
+}
+
+async fn without_configuration() -> Outcome {
+    let gpu = open(true).await?;
+    let result = push(&mut loader(&gpu, None).map_err(text)?, "model.safetensors", None, [HALVES]);
+    refused("safetensors alone", result, "invalid-argument", "config.json")?;
+    // Another model's.
+    let result = push(&mut loader(&gpu, Some(SHARDS_CONFIG)).map_err(text)?, "model.safetensors", None, [HALVES]);
+    refused("safetensors with another model's configuration", result, "corrupt", "model.safetensors")
+}
+
+async fn calls_out_of_order() -> Outcome {
+    let gpu = open(true).await?;
+    let new = || loader(&gpu, None).map_err(text);
+    refused("bytes before a file", new()?.push(Q4_1), "internal", "")?;
+    refused("an end before a file", new()?.end_file(), "internal", "")?;
+    refused("finish before a file", new()?.finish(None).await, "corrupt", "configuration")?;
+    let mut twice = new()?;
+    twice.begin_file("first.gguf", None).map_err(text)?;
+    refused("two files at once", twice.begin_file("second.gguf", None), "internal", "first.gguf")?;
+    // All names of weights are known by then, but not all weights.
+    let mut open_file = new()?;
+    open_file.begin_file("model.gguf", None).map_err(text)?;
+    open_file.push(&Q4_1[..Q4_1.len() / 2]).map_err(text)?;
+    refused("finish within a file", open_file.finish(None).await, "internal", "model.gguf")
+}
+
+/// The model's own is 256.
+async fn context_length() -> Outcome {
+    let gpu = open(true).await?;
+    for (asked, expected) in
+        [(None, Some(256)), (Some(256), Some(256)), (Some(1), Some(1)), (Some(0), None), (Some(257), None)]
+    {
+        let mut loader = loader(&gpu, None).map_err(text)?;
+        push(&mut loader, "model.gguf", None, [Q4_1]).map_err(text)?;
+        let result = loader.finish(asked).await;
+        let what = format!("a context of {asked:?}");
+        match expected {
+            None => refused(&what, result, "invalid-argument", "1 to 256")?,
+            Some(expected) => {
+                let found = result.map_err(text)?.max_seq();
+                if found != expected {
+                    return Err(format!("{what} gave one of {found}, expected {expected}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Values and names that no intact file has.
+async fn damaged() -> Outcome {
+    let gpu = open(true).await?;
+    let norm = "blk.1.ffn_norm.weight";
+    let header = header("model.gguf", Q4_1)?;
+    let tensor = header.tensor(norm).ok_or_else(|| format!("the file has no {norm}"))?;
+    for value in [f32::NAN, f32::NEG_INFINITY] {
+        let mut bytes = Q4_1.to_vec();
+        let last = tensor.end() as usize;
+        bytes[last - 4..last].copy_from_slice(&value.to_le_bytes());
+        let result = push(&mut loader(&gpu, None).map_err(text)?, "model.gguf", None, [&bytes[..]]);
+        refused(&format!("{value} in {norm}"), result, "corrupt", norm)?;
+    }
+    let renamed = replaced(F16, b"blk.1.ffn_down.weight", b"blk.1.ffn_dawn.weight")?;
+    let result = push(&mut loader(&gpu, None).map_err(text)?, "model.gguf", None, [&renamed[..]]);
+    refused("a tensor of an unknown name", result, "unsupported-model", "blk.1.ffn_dawn.weight")?;
+    let result =
+        push(&mut loader(&gpu, None).map_err(text)?, "page.html", None, [&b"<!DOCTYPE html><html></html>"[..]]);
+    refused("a page instead of a file", result, "corrupt", "page.html")
+}
+
+/// A file with `old`, which it holds once, replaced by as many other bytes.
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<u8>, String> {
+    assert_eq!(old.len(), new.len(), "the lengths in the file would be wrong");
+    let name = String::from_utf8_lossy(old);
+    let at = position(bytes, old).ok_or_else(|| format!("the file does not hold {name}"))?;
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + new.len()].copy_from_slice(new);
+    Ok(bytes)
+}
+
+/// A GGUF file whose u32 metadata value `key` is another.
+pub(crate) fn with_u32(bytes: &[u8], key: &str, value: u32) -> Result<Vec<u8>, String> {
+    const U32: [u8; 4] = [4, 0, 0, 0];
+    let at = position(bytes, key.as_bytes()).ok_or_else(|| format!("the file has no {key}"))? + key.len();
+    if bytes[at..at + 4] != U32 {
+        return Err(format!("{key} is not a u32"));
+    }
+    let mut bytes = bytes.to_vec();
+    bytes[at + 4..at + 8].copy_from_slice(&value.to_le_bytes());
+    Ok(bytes)
+}
+
+fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}

@@ -1,0 +1,69 @@
+//! Twin of `matvec.wgsl` and `matmul.wgsl`: rows of W times x, with or without `RMSNorm`.
+
+use helium_webgpu::format::{Dtype, blocks};
+
+use super::{Bounded, ROUNDING};
+
+/// Columns whose weights share a scale and an offset on the device, at most.
+const CHUNK: usize = 32;
+
+/// Rows of weights in f64.
+pub(crate) struct Matrix {
+    pub(crate) n_rows: usize,
+    pub(crate) cols: usize,
+    /// `[n_rows, cols]`
+    weights: Vec<f64>,
+    /// `[n_rows, cols]`: the largest magnitude in the weight's chunk. A kernel computes `scale·q + offset`, or
+    /// sums the two parts apart; either may be as large as this although the weight itself is near 0.
+    magnitudes: Vec<f64>,
+}
+
+impl Matrix {
+    /// Decodes rows of blocks as they are in a file.
+    pub(crate) fn decode(dtype: Dtype, bytes: &[u8], n_rows: usize, cols: usize) -> Result<Self, String> {
+        let mut weights = Vec::with_capacity(n_rows * cols);
+        let mut row = vec![0.0; cols];
+        for bytes in bytes.chunks_exact(bytes.len() / n_rows) {
+            blocks::decode_row(dtype, bytes, &mut row).map_err(|error| error.to_string())?;
+            weights.extend(row.iter().map(|weight| f64::from(*weight)));
+        }
+        let largest = |chunk: &[f64]| chunk.iter().fold(0.0, |largest: f64, weight| largest.max(weight.abs()));
+        let magnitudes = weights
+            .chunks_exact(cols)
+            .flat_map(|row| row.chunks(CHUNK))
+            .flat_map(|chunk| std::iter::repeat_n(largest(chunk), chunk.len()))
+            .collect();
+        Ok(Self { n_rows, cols, weights, magnitudes })
+    }
+
+    /// A weight as a kernel may compute it: exact for floats, else after the product with a scale that is itself
+    /// a product, and the sum with an offset.
+    pub(crate) fn weight(&self, row: usize, col: usize, dtype: Dtype) -> Bounded {
+        let at = row * self.cols + col;
+        let n_roundings = if dtype.block_len() == 1 { 0.0 } else { 4.0 };
+        Bounded { value: self.weights[at], error: n_roundings * ROUNDING * self.magnitudes[at] }
+    }
+
+    /// `W·x` for one token; with a norm `W·(g ⊙ x / sqrt(mean(x²) + eps))`.
+    pub(crate) fn product(&self, x: &[f32], norm: Option<(&[f32], f32)>) -> Vec<Bounded> {
+        let mut scaled: Vec<f64> = x[..self.cols].iter().map(|x| f64::from(*x)).collect();
+        if let Some((norm, eps)) = norm {
+            let mean = scaled.iter().map(|x| x * x).sum::<f64>() / self.cols as f64;
+            let rms = (mean + f64::from(eps)).sqrt();
+            for (x, g) in scaled.iter_mut().zip(norm) {
+                *x *= f64::from(*g) / rms;
+            }
+        }
+        // A sum of n numbers in any order errs by at most n roundings of the sum of magnitudes, and as roundings
+        // go up and down, in practice by half of sqrt(n) of them. Four more are for what each number went through:
+        // scale, offset, norm, and the reciprocal root, which WGSL allows two units in the last place.
+        let n_roundings = 4.0 + 0.5 * (self.cols as f64).sqrt();
+        let rows = self.weights.chunks_exact(self.cols).zip(self.magnitudes.chunks_exact(self.cols));
+        rows.map(|(weights, magnitudes)| {
+            let value = weights.iter().zip(&scaled).map(|(w, x)| w * x).sum();
+            let magnitude: f64 = magnitudes.iter().zip(&scaled).map(|(m, x)| m * x.abs()).sum();
+            Bounded { value, error: n_roundings * ROUNDING * magnitude }
+        })
+        .collect()
+    }
+}

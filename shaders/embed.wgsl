@@ -1,6 +1,6 @@
 // x = E[id] for every token: the embedding matrix decoded row by row, [n_rows, cols] in a weight dtype.
 //
-// Grid: x, 64 halves of 16 columns a workgroup; y, the tokens. A matrix in several pieces takes a
+// Grid: x, 64 chunks of 32 columns a workgroup; y, the tokens. A matrix in several pieces takes a
 // dispatch each, and a token is written by the piece that holds its row.
 
 struct Params {
@@ -18,15 +18,16 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) thread: vec3<u32>) {
-  let half = thread.x;
+  let chunk = thread.x;
   let token = thread.y;
   let id = ids[token];
-  if half >= 2u * params.n_chunks || id < params.first_row || id - params.first_row >= params.n_rows {
+  if chunk >= params.n_chunks || id < params.first_row || id - params.first_row >= params.n_rows {
     return;
   }
-  let w = weights16(id - params.first_row, half);
-  let at = token * params.y_stride + 4u * half;
+  let w = weights32(id - params.first_row, chunk);
+  let at = token * params.y_stride + 8u * chunk;
   for (var i = 0u; i < 4u; i++) {
-    y[at + i] = w.q[i] * w.scale + w.offset;
+    y[at + i] = w.q[i] * w.scale.x + w.offset.x;
+    y[at + 4u + i] = w.q[4u + i] * w.scale.y + w.offset.y;
   }
 }

@@ -1,8 +1,8 @@
 // Y = X·Wᵀ for many tokens, 32 row pairs by 32 tokens at a time, with RMSNorm fused in as in matvec.
 //
-// Grid: x, tiles of 32 row pairs; y, tiles of 32 tokens. Along the columns a chunk at a time: 128 threads
-// decode the chunk of 64 rows and copy that of 32 tokens into workgroup memory, then each sums two row
-// pairs by four tokens.
+// Grid: x, tiles of 32 row pairs; y, tiles of 32 tokens. Along the columns a chunk at a time: of 128 threads
+// 64 decode the chunk of a row each into workgroup memory and 64 copy that of 32 tokens, then each sums two
+// row pairs by four tokens.
 
 override NORM: bool = false;
 
@@ -13,21 +13,20 @@ const STRIDE = 9u;
 
 var<workgroup> w_tile: array<vec4f, 576>;  // [2, PAIRS, STRIDE]: first rows of all pairs, then second rows
 var<workgroup> x_tile: array<vec4f, 288>;  // [TOKENS, STRIDE]
-var<workgroup> squares: array<vec4f, 32>;  // [TOKENS] parts of Σ x²
+var<workgroup> squares: array<f32, 64>;    // [TOKENS, 2] parts of Σ x²
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let first_pair = group.x * PAIRS;
   let first_token = group.y * TOKENS;
 
-  // To load: half a chunk of one row, a quarter chunk twice of one token.
+  // To load: the first 64 threads a row each, the others half a token each.
+  let loads_weights = thread < 64u;
   let slot = thread & 63u;
-  let half = thread >> 6u;
-  let pair = min(first_pair + (slot & 31u), params.n_pairs - 1u);
-  let pair_row = pair_rows(pair);
+  let pair_row = pair_rows(min(first_pair + (slot & 31u), params.n_pairs - 1u));
   let row = select(pair_row.x, pair_row.y, slot >= PAIRS);
-  let x_token = thread >> 2u;
-  let x_part = thread & 3u;
+  let x_token = slot >> 1u;
+  let x_part = (slot & 1u) * 4u;
   let x_live = first_token + x_token < step.n_tokens;
   let x_row = (step.first_token + min(first_token + x_token, step.n_tokens - 1u)) * params.x_stride;
 
@@ -41,19 +40,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   var square = 0.0;
   for (var chunk = 0u; chunk < params.n_chunks; chunk++) {
-    let w = weights16(row, 2u * chunk + half);
-    let w_at = slot * STRIDE + 4u * half;
-    w_tile[w_at] = w.q[0] * w.scale + w.offset;
-    w_tile[w_at + 1u] = w.q[1] * w.scale + w.offset;
-    w_tile[w_at + 2u] = w.q[2] * w.scale + w.offset;
-    w_tile[w_at + 3u] = w.q[3] * w.scale + w.offset;
-    for (var i = x_part; i < 8u; i += 4u) {
-      var value = x[x_row + 8u * chunk + i];
-      if NORM {
-        square += dot(value, value);
-        value *= norm[8u * chunk + i];
+    if loads_weights {
+      let w = weights32(row, chunk);
+      let at = slot * STRIDE;
+      w_tile[at] = w.q[0] * w.scale.x + w.offset.x;
+      w_tile[at + 1u] = w.q[1] * w.scale.x + w.offset.x;
+      w_tile[at + 2u] = w.q[2] * w.scale.x + w.offset.x;
+      w_tile[at + 3u] = w.q[3] * w.scale.x + w.offset.x;
+      w_tile[at + 4u] = w.q[4] * w.scale.y + w.offset.y;
+      w_tile[at + 5u] = w.q[5] * w.scale.y + w.offset.y;
+      w_tile[at + 6u] = w.q[6] * w.scale.y + w.offset.y;
+      w_tile[at + 7u] = w.q[7] * w.scale.y + w.offset.y;
+    } else {
+      for (var i = x_part; i < x_part + 4u; i++) {
+        var value = x[x_row + 8u * chunk + i];
+        if NORM {
+          square += dot(value, value);
+          value *= norm[8u * chunk + i];
+        }
+        x_tile[x_token * STRIDE + i] = select(vec4f(0.0), value, x_live);
       }
-      x_tile[x_token * STRIDE + i] = select(vec4f(0.0), value, x_live);
     }
     workgroupBarrier();
     for (var k = 0u; k < 8u; k++) {
@@ -75,17 +81,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   var scales = vec4f(1.0);
   if NORM {
-    // The tiles are read no more: the parts of Σ x² go through one of them.
-    x_tile[thread].x = square;
-    workgroupBarrier();
-    if thread < TOKENS {
-      let at = 4u * thread;
-      squares[thread] = vec4f(x_tile[at].x, x_tile[at + 1u].x, x_tile[at + 2u].x, x_tile[at + 3u].x);
+    if !loads_weights {
+      squares[slot] = square;
     }
     workgroupBarrier();
     let sums = vec4f(
-      dot(squares[t], vec4f(1.0)), dot(squares[t + 8u], vec4f(1.0)),
-      dot(squares[t + 16u], vec4f(1.0)), dot(squares[t + 24u], vec4f(1.0)));
+      squares[2u * t] + squares[2u * t + 1u], squares[2u * t + 16u] + squares[2u * t + 17u],
+      squares[2u * t + 32u] + squares[2u * t + 33u], squares[2u * t + 48u] + squares[2u * t + 49u]);
     scales = inverseSqrt(sums / f32(params.cols) + params.eps);
   }
   for (var i = 0u; i < 4u; i++) {

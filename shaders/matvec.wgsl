@@ -13,10 +13,10 @@ override THREADS: u32 = 64u;  // LANES · GROUPS
 override SUMS: u32 = 192u;    // THREADS · TOKENS · (2·PAIRS + 1)
 override NORM: bool = false;
 
-// Sixteen x of a token: weighed by the norm, their sum, and the sum of their squares before.
-struct X16 {
-  x: array<vec4f, 4>,
-  sum: f32,
+// A chunk of a token's x: weighed by the norm, the sums of either half, and the sum of all squares before.
+struct X32 {
+  x: array<vec4f, 8>,
+  sum: vec2f,
   square: f32,
 }
 
@@ -38,25 +38,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) t
   var y3 = mat4x2f();
   var square = vec4f(0.0);
   for (var chunk = lane; chunk < params.n_chunks; chunk += LANES) {
-    for (var i = 0u; i < 2u; i++) {
-      let half = 2u * chunk + i;
-      var xs: array<X16, 4>;
-      xs[0] = load16(first_token, half);
-      square.x += xs[0].square;
-      if TOKENS > 1u {
-        xs[1] = load16(first_token + 1u, half);
-        xs[2] = load16(first_token + 2u, half);
-        xs[3] = load16(first_token + 3u, half);
-        square += vec4f(0.0, xs[1].square, xs[2].square, xs[3].square);
-      }
-      y0 += pair_dot(rows0, half, xs);
-      if PAIRS > 1u {
-        y1 += pair_dot(rows1, half, xs);
-      }
-      if PAIRS > 2u {
-        y2 += pair_dot(rows2, half, xs);
-        y3 += pair_dot(rows3, half, xs);
-      }
+    var xs: array<X32, 4>;
+    xs[0] = load32(first_token, chunk);
+    square.x += xs[0].square;
+    if TOKENS > 1u {
+      xs[1] = load32(first_token + 1u, chunk);
+      xs[2] = load32(first_token + 2u, chunk);
+      xs[3] = load32(first_token + 3u, chunk);
+      square += vec4f(0.0, xs[1].square, xs[2].square, xs[3].square);
+    }
+    y0 += pair_dot(rows0, chunk, xs);
+    if PAIRS > 1u {
+      y1 += pair_dot(rows1, chunk, xs);
+    }
+    if PAIRS > 2u {
+      y2 += pair_dot(rows2, chunk, xs);
+      y3 += pair_dot(rows3, chunk, xs);
     }
   }
 
@@ -101,25 +98,32 @@ fn rows_of(pair: u32) -> vec2<u32> {
   return pair_rows(min(pair, params.n_pairs - 1u));
 }
 
-// Half a chunk of a token's x. Past the last token, that again.
-fn load16(token: u32, half: u32) -> X16 {
-  let at = 4u * half;
+// A chunk of a token's x. Past the last token, that again.
+fn load32(token: u32, chunk: u32) -> X32 {
+  let at = 8u * chunk;
   let x_at = (step.first_token + min(token, step.n_tokens - 1u)) * params.x_stride + at;
-  var v = array<vec4f, 4>(x[x_at], x[x_at + 1u], x[x_at + 2u], x[x_at + 3u]);
+  var v = array<vec4f, 8>(
+    x[x_at], x[x_at + 1u], x[x_at + 2u], x[x_at + 3u], x[x_at + 4u], x[x_at + 5u], x[x_at + 6u], x[x_at + 7u]);
   var square = 0.0;
   if NORM {
-    square = dot(v[0], v[0]) + dot(v[1], v[1]) + dot(v[2], v[2]) + dot(v[3], v[3]);
+    square = dot(v[0], v[0]) + dot(v[1], v[1]) + dot(v[2], v[2]) + dot(v[3], v[3])
+      + dot(v[4], v[4]) + dot(v[5], v[5]) + dot(v[6], v[6]) + dot(v[7], v[7]);
     v[0] *= norm[at];
     v[1] *= norm[at + 1u];
     v[2] *= norm[at + 2u];
     v[3] *= norm[at + 3u];
+    v[4] *= norm[at + 4u];
+    v[5] *= norm[at + 5u];
+    v[6] *= norm[at + 6u];
+    v[7] *= norm[at + 7u];
   }
-  return X16(v, dot(v[0] + v[1] + v[2] + v[3], vec4f(1.0)), square);
+  let ones = vec4f(1.0);
+  return X32(v, vec2f(dot(v[0] + v[1] + v[2] + v[3], ones), dot(v[4] + v[5] + v[6] + v[7], ones)), square);
 }
 
-fn pair_dot(rows: vec2<u32>, half: u32, xs: array<X16, 4>) -> mat4x2f {
-  let a = weights16(rows.x, half);
-  let b = weights16(rows.y, half);
+fn pair_dot(rows: vec2<u32>, chunk: u32, xs: array<X32, 4>) -> mat4x2f {
+  let a = weights32(rows.x, chunk);
+  let b = weights32(rows.y, chunk);
   var y = mat4x2f();
   y[0] = vec2f(row_dot(a, xs[0]), row_dot(b, xs[0]));
   if TOKENS > 1u {
@@ -130,9 +134,11 @@ fn pair_dot(rows: vec2<u32>, half: u32, xs: array<X16, 4>) -> mat4x2f {
   return y;
 }
 
-fn row_dot(w: Weights16, x16: X16) -> f32 {
-  let sum = dot(w.q[0], x16.x[0]) + dot(w.q[1], x16.x[1]) + dot(w.q[2], x16.x[2]) + dot(w.q[3], x16.x[3]);
-  return w.scale * sum + w.offset * x16.sum;
+fn row_dot(w: Weights32, v: X32) -> f32 {
+  let sums = vec2f(
+    dot(w.q[0], v.x[0]) + dot(w.q[1], v.x[1]) + dot(w.q[2], v.x[2]) + dot(w.q[3], v.x[3]),
+    dot(w.q[4], v.x[4]) + dot(w.q[5], v.x[5]) + dot(w.q[6], v.x[6]) + dot(w.q[7], v.x[7]));
+  return dot(w.scale, sums) + dot(w.offset, v.sum);
 }
 
 fn put(slot: u32, pair: u32, y: mat4x2f) {

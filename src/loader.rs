@@ -180,8 +180,12 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] when weights are missing; what the device reported; and see the context.
+    /// [`Error::Corrupt`] when weights are missing, [`Error::Internal`] when the last file was not ended; what the
+    /// device reported; and see the context.
     pub async fn finish(mut self, context_length: Option<usize>) -> Result<Model> {
+        if let Some(file) = &self.file {
+            return Err(Error::Internal(format!("the model was finished before {} ended", file.name)));
+        }
         self.flush().await?;
         let Some(config) = self.config else {
             return Err(Error::Corrupt(format!("{}: no configuration was found", self.last_file)));
@@ -355,4 +359,3 @@ impl Loader {
 fn interleaved(i: usize, n: usize) -> usize {
     if n == 1 { 0 } else { i % 2 * (n / 2) + i / 2 }
 }
-

@@ -256,12 +256,12 @@ fn pcg(input: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn sampler(sampling: Sampling) -> Sampler {
-        Sampler::new(&sampling, 7, &[]).unwrap()
+    fn sampler(sampling: &Sampling) -> Sampler {
+        Sampler::new(sampling, 7, &[]).unwrap()
     }
 
     /// Shares of each id in 20,000 draws from the logits.
-    fn shares(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
+    fn shares(sampling: &Sampling, logits: &[f32]) -> Vec<f64> {
         let mut sampler = sampler(sampling);
         let mut counts = vec![0.0; logits.len()];
         for _ in 0..20_000 {
@@ -296,28 +296,28 @@ mod tests {
 
     #[test]
     fn draws_follow_the_probabilities() {
-        assert_near(&shares(PLAIN, &halves()), &[0.25, 0.5, 0.125, 0.125]);
+        assert_near(&shares(&PLAIN, &halves()), &[0.25, 0.5, 0.125, 0.125]);
     }
 
     #[test]
     fn temperature_sharpens() {
         let squares = [0.0625, 0.25, 0.015_625, 0.015_625].map(|p| p / 0.343_75);
-        assert_near(&shares(Sampling { temperature: 0.5, ..PLAIN }, &halves()), &squares);
+        assert_near(&shares(&Sampling { temperature: 0.5, ..PLAIN }, &halves()), &squares);
     }
 
     #[test]
     fn temperature_zero_takes_the_first_best() {
-        let mut sampler = sampler(Sampling { temperature: 0.0, ..PLAIN });
+        let mut sampler = sampler(&Sampling { temperature: 0.0, ..PLAIN });
         assert_eq!(sampler.sample(&mut [1.0, 3.0, 3.0, 2.0]).unwrap().id, 1);
     }
 
     #[test]
     fn cuts_keep_the_most_probable() {
         let third = 1.0 / 3.0;
-        assert_near(&shares(Sampling { top_k: 2, ..PLAIN }, &halves()), &[third, 2.0 * third, 0.0, 0.0]);
-        assert_near(&shares(Sampling { top_p: 0.7, ..PLAIN }, &halves()), &[third, 2.0 * third, 0.0, 0.0]);
-        assert_near(&shares(Sampling { top_p: 0.01, ..PLAIN }, &halves()), &[0.0, 1.0, 0.0, 0.0]);
-        assert_near(&shares(Sampling { min_p: 0.4, ..PLAIN }, &halves()), &[third, 2.0 * third, 0.0, 0.0]);
+        assert_near(&shares(&Sampling { top_k: 2, ..PLAIN }, &halves()), &[third, 2.0 * third, 0.0, 0.0]);
+        assert_near(&shares(&Sampling { top_p: 0.7, ..PLAIN }, &halves()), &[third, 2.0 * third, 0.0, 0.0]);
+        assert_near(&shares(&Sampling { top_p: 0.01, ..PLAIN }, &halves()), &[0.0, 1.0, 0.0, 0.0]);
+        assert_near(&shares(&Sampling { min_p: 0.4, ..PLAIN }, &halves()), &[third, 2.0 * third, 0.0, 0.0]);
     }
 
     #[test]
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn logprobs_are_the_models_own() {
-        let mut sampler = sampler(Sampling { temperature: 0.0, logit_bias: vec![(0, 9.0)], ..PLAIN });
+        let mut sampler = sampler(&Sampling { temperature: 0.0, logit_bias: vec![(0, 9.0)], ..PLAIN });
         let choice = sampler.sample(&mut halves()).unwrap();
         assert_eq!(choice.id, 0);
         assert!((choice.logprob - 0.25_f32.ln()).abs() < 1e-6, "{}", choice.logprob);

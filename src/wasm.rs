@@ -123,6 +123,7 @@ impl WasmEngine {
             limits: if by_adapter == Some(false) { LimitChoice::Default } else { LimitChoice::Adapter },
             features: if by_offer == Some(false) { FeatureChoice::None } else { FeatureChoice::Auto },
             low_power: low_power == Some(true),
+            max_binding_bytes: None,
         };
         let gpu = Rc::new(Gpu::open(&options).await.map_err(|error| to_js(&error))?);
         Ok(Self {

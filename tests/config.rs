@@ -1,5 +1,7 @@
 //! Configurations in both spellings, and the refusal by name of everything the engine does not run.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use helium_webgpu::config::{LayerWeight, ModelConfig, RopePairs, WeightId};
 use helium_webgpu::error::Error;
 use helium_webgpu::format::gguf::{Array, Metadata, Value};

@@ -3,6 +3,8 @@
 //!
 //! The fixtures in data/blocks are what the `gguf` Python package makes; `data/make_blocks.py` wrote them.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;

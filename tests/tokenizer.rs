@@ -1,6 +1,8 @@
 //! Tokenizers against the reference libraries' ids and texts, which `tests/data/make_tokenizers.py`
 //! wrote, and against files that are wrong.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,13 @@
 // Q2_K: w = d·sc·q − dmin·m. quants, for every block of 8 chunks, 4 vec4, a word a half chunk; aux five
 // words a block: sixteen bytes of scale (low half) and minimum (high half), one a half chunk, then f16 d
 // and dmin.
-fn weights16(row: u32, half: u32) -> Weights16 {
-  let block = row * (params.n_chunks >> 3u) + (half >> 4u);
-  let j = half & 15u;
-  let q = crumbs16(quants[block * 4u + (j >> 2u)][j & 3u]);
-  let sc_m = byte_of(aux[block * 5u + (j >> 2u)], j & 3u);
-  let scaled = unpack2x16float(aux[block * 5u + 4u]) * vec2f(f32(sc_m & 15u), f32(sc_m >> 4u));
-  return Weights16(q, scaled.x, -scaled.y);
+fn weights32(row: u32, chunk: u32) -> Weights32 {
+  let block = row * (params.n_chunks >> 3u) + (chunk >> 3u);
+  let c = chunk & 7u;
+  let crumbs = quants[block * 4u + (c >> 1u)];
+  let bytes = aux[block * 5u + (c >> 1u)] >> (16u * (c & 1u));
+  let sc = vec2f(vec2<u32>(bytes, bytes >> 8u) & vec2<u32>(15u));
+  let m = vec2f((vec2<u32>(bytes, bytes >> 8u) >> vec2<u32>(4u)) & vec2<u32>(15u));
+  let d_dmin = unpack2x16float(aux[block * 5u + 4u]);
+  return Weights32(crumbs32(select(crumbs.xy, crumbs.zw, (c & 1u) == 1u)), d_dmin.x * sc, -d_dmin.y * m);
 }

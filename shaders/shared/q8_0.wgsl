@@ -1,10 +1,12 @@
 // Q8_0: w = d·q, q signed. quants [n_rows, n_chunks, 2] vec4; aux [n_rows, n_chunks / 2] words of two f16 d.
-fn weights16(row: u32, half: u32) -> Weights16 {
-  let chunk = half >> 1u;
-  let words = quants[row * params.n_chunks * 2u + half];
+fn weights32(row: u32, chunk: u32) -> Weights32 {
+  let at = (row * params.n_chunks + chunk) * 2u;
+  let a = quants[at];
+  let b = quants[at + 1u];
   let d = half_of(aux[row * ((params.n_chunks + 1u) >> 1u) + (chunk >> 1u)], chunk & 1u);
-  let q = array<vec4f, 4>(signed4(words.x), signed4(words.y), signed4(words.z), signed4(words.w));
-  return Weights16(q, d, 0.0);
+  let q = array<vec4f, 8>(
+    signed4(a.x), signed4(a.y), signed4(a.z), signed4(a.w), signed4(b.x), signed4(b.y), signed4(b.z), signed4(b.w));
+  return Weights32(q, vec2f(d), vec2f(0.0));
 }
 
 // Four signed bytes: shifted to the top of a word, then back with the sign.

@@ -1,13 +1,14 @@
 // Helpers that turn packed words into f32. Every dtype's file gives
 //
-//   fn weights16(row: u32, half: u32) -> Weights16
+//   fn weights32(row: u32, chunk: u32) -> Weights32
 //
-// for the 16 weights w = scale·q + offset of a row that begin at column 16·half: two halves a chunk.
+// for the 32 weights of a row that begin at column 32·chunk: w = scale·q + offset, where the first sixteen
+// and the last sixteen each have their scale and offset.
 
-struct Weights16 {
-  q: array<vec4f, 4>,
-  scale: f32,
-  offset: f32,
+struct Weights32 {
+  q: array<vec4f, 8>,
+  scale: vec2f,
+  offset: vec2f,
 }
 
 const BYTE_SHIFTS = vec4<u32>(0u, 8u, 16u, 24u);
@@ -17,14 +18,9 @@ fn half_of(word: u32, i: u32) -> f32 {
   return unpack2x16float(word >> (16u * i)).x;
 }
 
-// Byte i of an array of words.
+// Byte i of a word.
 fn byte_of(word: u32, i: u32) -> u32 {
   return (word >> (8u * i)) & 0xffu;
-}
-
-// The two words of four that hold a half chunk.
-fn half_words(words: vec4<u32>, half: u32) -> vec2<u32> {
-  return select(words.xy, words.zw, (half & 1u) == 1u);
 }
 
 // Four bytes of a word, masked, as numbers.
@@ -32,21 +28,25 @@ fn bytes4(word: u32, mask: u32) -> vec4f {
   return vec4f((vec4<u32>(word) >> BYTE_SHIFTS) & vec4<u32>(mask));
 }
 
-// Sixteen 4-bit numbers: a word holds eight in column order, the first four in its bytes' low halves.
-fn nibbles16(words: vec2<u32>) -> array<vec4f, 4> {
-  return array<vec4f, 4>(
-    bytes4(words.x, 15u), bytes4(words.x >> 4u, 15u), bytes4(words.y, 15u), bytes4(words.y >> 4u, 15u));
+// 4-bit numbers: a word holds eight in column order, the first four in its bytes' low halves.
+fn nibbles32(words: vec4<u32>) -> array<vec4f, 8> {
+  return array<vec4f, 8>(
+    bytes4(words.x, 15u), bytes4(words.x >> 4u, 15u), bytes4(words.y, 15u), bytes4(words.y >> 4u, 15u),
+    bytes4(words.z, 15u), bytes4(words.z >> 4u, 15u), bytes4(words.w, 15u), bytes4(words.w >> 4u, 15u));
 }
 
-// Sixteen 2-bit numbers of a word: numbers 4k to 4k + 3 are bits 2k and 2k + 1 of its four bytes.
-fn crumbs16(word: u32) -> array<vec4f, 4> {
-  return array<vec4f, 4>(
-    bytes4(word, 3u), bytes4(word >> 2u, 3u), bytes4(word >> 4u, 3u), bytes4(word >> 6u, 3u));
+// 2-bit numbers, sixteen a word: numbers 4k to 4k + 3 are bits 2k and 2k + 1 of its four bytes.
+fn crumbs32(words: vec2<u32>) -> array<vec4f, 8> {
+  return array<vec4f, 8>(
+    bytes4(words.x, 3u), bytes4(words.x >> 2u, 3u), bytes4(words.x >> 4u, 3u), bytes4(words.x >> 6u, 3u),
+    bytes4(words.y, 3u), bytes4(words.y >> 2u, 3u), bytes4(words.y >> 4u, 3u), bytes4(words.y >> 6u, 3u));
 }
 
-// Sixteen 1-bit numbers: bit i of the low 16.
-fn bits16(word: u32) -> array<vec4f, 4> {
-  return array<vec4f, 4>(bits4(word), bits4(word >> 4u), bits4(word >> 8u), bits4(word >> 12u));
+// 1-bit numbers: the bits of a word.
+fn bits32(word: u32) -> array<vec4f, 8> {
+  return array<vec4f, 8>(
+    bits4(word), bits4(word >> 4u), bits4(word >> 8u), bits4(word >> 12u),
+    bits4(word >> 16u), bits4(word >> 20u), bits4(word >> 24u), bits4(word >> 28u));
 }
 
 fn bits4(word: u32) -> vec4f {
@@ -54,8 +54,8 @@ fn bits4(word: u32) -> vec4f {
 }
 
 // low + factor·high, number by number.
-fn joined16(low: array<vec4f, 4>, high: array<vec4f, 4>, factor: f32) -> array<vec4f, 4> {
-  return array<vec4f, 4>(
-    low[0] + factor * high[0], low[1] + factor * high[1],
-    low[2] + factor * high[2], low[3] + factor * high[3]);
+fn joined32(low: array<vec4f, 8>, high: array<vec4f, 8>, factor: f32) -> array<vec4f, 8> {
+  return array<vec4f, 8>(
+    low[0] + factor * high[0], low[1] + factor * high[1], low[2] + factor * high[2], low[3] + factor * high[3],
+    low[4] + factor * high[4], low[5] + factor * high[5], low[6] + factor * high[6], low[7] + factor * high[7]);
 }

@@ -3,7 +3,7 @@
 //! The kernels read a row in chunks of 32 weights, with 16-byte loads from `quants` and single words from
 //! `aux` (scales, and what bits do not fit). A 4-bit number's neighbours in a word are its neighbours in the
 //! row, so that one mask and three shifts unpack four. The layout of each type is described where it is read,
-//! in `shaders/shared/<dtype>.wgsl`; nothing is lost, and at most 2% is added (Q3_K: 112 bytes for 110).
+//! in `shaders/shared/<dtype>.wgsl`; nothing is lost, and at most 2% is added (`Q3_K`: 112 bytes for 110).
 
 use super::Dtype;
 
@@ -91,6 +91,11 @@ fn words<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
 /// A little-endian 16-bit number at byte `at`.
 fn short(bytes: &[u8], at: usize) -> u32 {
     u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+/// The f16 at byte `at` as an f32: shaders may take a subnormal f16 for 0.
+fn widened(bytes: &[u8], at: usize) -> u32 {
+    half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32().to_bits()
 }
 
 /// Floats lie as they are; a row may end within a word.
@@ -204,7 +209,7 @@ fn repack_q3_k(bytes: &[u8], quants: &mut Vec<u32>, aux: &mut Vec<u32>) {
         }
         aux.extend((0..8).map(|chunk| bits_of_32_bytes(block, 0, chunk)));
         aux.extend(words::<3>(block, 96));
-        aux.push(short(block, 108));
+        aux.push(widened(block, 108));
     }
 }
 
@@ -239,6 +244,6 @@ fn repack_q6_k(bytes: &[u8], quants: &mut Vec<u32>, aux: &mut Vec<u32>) {
             quants.extend(crumbs_of_32_bytes(block, 128 + chunk / 4 * 32, (chunk % 4 * 2) as u32));
         }
         aux.extend(words::<4>(block, 192));
-        aux.push(short(block, 208));
+        aux.push(widened(block, 208));
     }
 }

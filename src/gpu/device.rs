@@ -38,6 +38,8 @@ pub struct GpuOptions {
     pub features: FeatureChoice,
     /// Prefer an integrated GPU to a discrete one.
     pub low_power: bool,
+    /// Bind at most so many bytes at once, where the device takes more: what a smaller device would do.
+    pub max_binding_bytes: Option<u64>,
 }
 
 /// An open device.
@@ -50,6 +52,7 @@ pub struct Gpu {
     info: wgpu::AdapterInfo,
     fault: Arc<Mutex<Option<Error>>>,
     allocated_bytes: Cell<u64>,
+    max_binding_bytes: Option<u64>,
 }
 
 /// Optional features that the engine uses where they are offered.
@@ -101,7 +104,8 @@ impl Gpu {
                 keep_first(&on_lost, Error::DeviceLost(text));
             }
         });
-        Ok(Self { device, queue, info, fault, allocated_bytes: Cell::new(0) })
+        let max_binding_bytes = options.max_binding_bytes;
+        Ok(Self { device, queue, info, fault, allocated_bytes: Cell::new(0), max_binding_bytes })
     }
 
     /// The adapter as its driver describes it.
@@ -129,10 +133,13 @@ impl Gpu {
             || ["llvmpipe", "lavapipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known))
     }
 
-    /// The device's limits.
+    /// The device's limits, with bindings as large as was asked for at most.
     #[must_use]
     pub fn limits(&self) -> wgpu::Limits {
-        self.device.limits()
+        let mut limits = self.device.limits();
+        let binding = &mut limits.max_storage_buffer_binding_size;
+        *binding = self.max_binding_bytes.map_or(*binding, |most| most.min(*binding));
+        limits
     }
 
     /// The device's optional features.
@@ -152,7 +159,12 @@ impl Gpu {
     pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         let size = bytes.max(1).next_multiple_of(16);
         self.allocated_bytes.set(self.allocated_bytes.get() + size);
-        self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
     }
 
     /// A storage buffer of `bytes` zeros that can be written and copied from.
@@ -166,8 +178,7 @@ impl Gpu {
     #[must_use]
     pub fn uniform<T: bytemuck::Pod>(&self, label: &str, value: &T) -> wgpu::Buffer {
         let bytes = bytemuck::bytes_of(value);
-        let buffer =
-            self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        let buffer = self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         self.queue.write_buffer(&buffer, 0, bytes);
         buffer
     }
@@ -325,11 +336,8 @@ async fn find_adapter(instance: &wgpu::Instance, options: &GpuOptions) -> Result
 }
 
 async fn request_adapter(instance: &wgpu::Instance, options: &GpuOptions) -> Result<wgpu::Adapter> {
-    let power_preference = if options.low_power {
-        wgpu::PowerPreference::LowPower
-    } else {
-        wgpu::PowerPreference::HighPerformance
-    };
+    let power_preference =
+        if options.low_power { wgpu::PowerPreference::LowPower } else { wgpu::PowerPreference::HighPerformance };
     let wanted = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
     instance.request_adapter(&wanted).await.map_err(|error| {
         let hint = if cfg!(target_arch = "wasm32") {

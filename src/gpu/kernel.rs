@@ -2,7 +2,7 @@
 //! from them, each once.
 //!
 //! A product's shader is what all products share, the unpacking of one dtype, one epilogue and a core (`matvec`,
-//! `matmul`), one after the other. The core calls the dtype's `weights16` and the epilogue's
+//! `matmul`), one after the other. The core calls the dtype's `weights32` and the epilogue's
 //! `pair_rows` and `store_pair`; see `shaders/`.
 
 use std::cell::RefCell;
@@ -41,7 +41,7 @@ pub enum Epilogue {
     Gate,
     /// `y = silu(Wg·x) ⊙ Wu·x`, the rows of both in one piece.
     GateUp,
-    /// RoPE on queries and keys, append to the KV cache.
+    /// `RoPE` on queries and keys, append to the KV cache.
     Qkv,
 }
 
@@ -77,8 +77,8 @@ impl Default for MatVecShape {
 pub const MATMUL_PAIRS: u32 = 32;
 /// Tokens in a tile of `matmul.wgsl`.
 pub const MATMUL_TOKENS: u32 = 32;
-/// Halves of 16 columns in a workgroup of `embed.wgsl`.
-pub const EMBED_HALVES: u32 = 64;
+/// Chunks in a workgroup of `embed.wgsl`.
+pub const EMBED_CHUNKS: u32 = 64;
 /// Most query rows in a block of `attention.wgsl`.
 pub const ATTENTION_ROWS: u32 = 8;
 
@@ -180,7 +180,7 @@ impl Kernel {
     }
 }
 
-/// The files that give `weights16` for a dtype.
+/// The files that give `weights32` for a dtype.
 fn unpacking(dtype: Dtype) -> Vec<&'static str> {
     let mut files = vec![wgsl!("shared/unpack")];
     files.push(match dtype {
@@ -213,7 +213,7 @@ fn dtype_word(dtype: Dtype) -> String {
 pub struct Pipeline {
     /// The kernel's label.
     pub label: String,
-    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) compiled: wgpu::ComputePipeline,
     layouts: Vec<wgpu::BindGroupLayout>,
 }
 
@@ -228,7 +228,7 @@ impl Pipeline {
             bind_group_layouts: &layouts.iter().map(Some).collect::<Vec<_>>(),
             immediate_size: 0,
         });
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let compiled = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&layout),
             module: &module,
@@ -240,7 +240,7 @@ impl Pipeline {
             },
             cache: None,
         });
-        Self { label: kernel.label.clone(), pipeline, layouts }
+        Self { label: kernel.label.clone(), compiled, layouts }
     }
 
     /// Binds `buffers` to group `group`, in the order of the bindings.

@@ -87,7 +87,7 @@ impl Plan {
             if x == 0 || y == 0 || z == 0 {
                 continue;
             }
-            pass.set_pipeline(&dispatch.pipeline.pipeline);
+            pass.set_pipeline(&dispatch.pipeline.compiled);
             for (group, index) in dispatch.groups.iter().zip(0..) {
                 pass.set_bind_group(index, group, &[]);
             }

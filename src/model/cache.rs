@@ -4,7 +4,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
-/// Keys (after RoPE) and values of one layer.
+/// Keys (after `RoPE`) and values of one layer.
 #[derive(Debug)]
 pub struct LayerCache {
     /// `[n_kv_heads, max_seq, head_vecs / 2]` vec4 of eight f16.
@@ -84,6 +84,6 @@ impl Cache {
 
 /// Vec4 of f32 in a head, padded to whole vec4 of f16 in the cache.
 #[must_use]
-pub fn head_vecs(config: &ModelConfig) -> usize {
+pub(super) fn head_vecs(config: &ModelConfig) -> usize {
     config.head_dim.next_multiple_of(8) / 4
 }

@@ -192,6 +192,13 @@ impl Weights {
     }
 }
 
+/// Neighbouring parts of a matrix that a file has in one type.
+struct Run {
+    dtype: Dtype,
+    /// Tensors, and their rows in the matrix.
+    members: Vec<(usize, Range<usize>)>,
+}
+
 /// The tensors of one file on their way to matrices.
 struct Group<'a> {
     gpu: &'a Gpu,
@@ -210,8 +217,7 @@ impl Group<'_> {
         matrix: MatrixId,
         parts: &[WeightId],
     ) -> Result<()> {
-        // Runs of present parts with one type: (type, first row, [(tensor, its rows in the matrix)]).
-        let mut runs: Vec<(Dtype, usize, Vec<(usize, Range<usize>)>)> = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
         let mut next_row = 0;
         for id in parts {
             let n_rows = self.config.shape(*id)[0] as usize;
@@ -219,21 +225,21 @@ impl Group<'_> {
             next_row = rows.end;
             let Some((index, dtype)) = self.found.get(id) else { continue };
             match runs.last_mut() {
-                Some((last, _, members)) if last == dtype && members.last().is_some_and(|m| m.1.end == rows.start) => {
-                    members.push((*index, rows));
+                Some(run) if run.dtype == *dtype && run.members.last().is_some_and(|m| m.1.end == rows.start) => {
+                    run.members.push((*index, rows));
                 }
-                _ => runs.push((*dtype, rows.start, vec![(*index, rows)])),
+                _ => runs.push(Run { dtype: *dtype, members: vec![(*index, rows)] }),
             }
         }
         // A rotation never spans two pieces, nor a head that is to be permuted.
         let granule = if parts.len() > 1 { self.config.head_dim } else { 2 };
-        for (dtype, first, members) in runs {
-            let end = members.last().map_or(first, |member| member.1.end);
+        for Run { dtype, members } in runs {
+            let end = members.last().map_or(0, |member| member.1.end);
             let tensor = &self.header.tensors[members[0].0];
             let piece_rows = self.piece_rows(tensor, granule)?;
             let mut spans: Vec<Vec<Span>> = vec![Vec::new(); members.len()];
             let pieces = matrices.entry(matrix).or_default();
-            let mut row = first;
+            let mut row = members[0].1.start;
             while row < end {
                 let piece_end = end.min(row + piece_rows);
                 for (member, spans) in members.iter().zip(&mut spans) {

@@ -163,7 +163,7 @@ impl GpuArgs {
                 Features::None => FeatureChoice::None,
                 Features::Auto => FeatureChoice::Auto,
             },
-            low_power: false,
+            ..GpuOptions::default()
         };
         let gpu = Rc::new(Gpu::open(&options).await?);
         let begin = Instant::now();

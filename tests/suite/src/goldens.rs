@@ -1,4 +1,4 @@
-//! Whole models: logits against those of transformers in f32 (tests/data/make_goldens.py), from checkpoint
+//! Whole models: logits against those of transformers in f32 (`tests/data/make_goldens.py`), from checkpoint
 //! folders and GGUF files, whole and in small portions, with and without optional features.
 
 use helium_webgpu::config::ModelConfig;

@@ -55,6 +55,7 @@ async fn open(is_plain: bool) -> Result<Rc<Gpu>, String> {
     Ok(Rc::new(Gpu::open(&options).await.map_err(text)?))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a function for `map_err`")]
 fn text(error: helium_webgpu::Error) -> String {
     format!("{}: {error}", error.code())
 }

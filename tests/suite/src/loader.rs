@@ -6,7 +6,7 @@ use std::rc::Rc;
 use helium_webgpu::Error;
 use helium_webgpu::config::ModelConfig;
 use helium_webgpu::format::{Header, Progress, parse_header};
-use helium_webgpu::gpu::Gpu;
+use helium_webgpu::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
 use helium_webgpu::loader::Loader;
 use helium_webgpu::model::Model;
 
@@ -27,6 +27,8 @@ static K: &[u8] = golden!(include_bytes, "gguf_K/model.gguf");
 /// A checkpoint whose heads' halves are interleaved.
 static HALVES: &[u8] = golden!(include_bytes, "llama_bf16/model.safetensors");
 static HALVES_CONFIG: &str = golden!(include_str, "llama_bf16/config.json");
+/// Tied: one matrix for the embeddings and the output.
+static TIED: &[u8] = golden!(include_bytes, "gguf_Q8_0/model.gguf");
 /// A checkpoint in three files.
 static SHARDS: [(&str, &[u8]); 3] = [
     ("model-00001-of-00003.safetensors", golden!(include_bytes, "helium_f32_gqa/model-00001-of-00003.safetensors")),
@@ -49,6 +51,11 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("loader_calls_out_of_order", calls_out_of_order),
         Case::new("loader_context_length", context_length),
         Case::new("loader_damaged", damaged),
+        Case::new("loader_pieces_of_f16", || pieces(None, F16, [8 << 10, 5000])),
+        Case::new("loader_pieces_of_k", || pieces(None, K, [40 << 10, 17 << 10])),
+        Case::new("loader_pieces_of_tied_q8_0", || pieces(None, TIED, [16 << 10, 9000])),
+        Case::new("loader_pieces_of_heads", || pieces(Some(HALVES_CONFIG), HALVES, [8 << 10, 5000])),
+        Case::new("loader_pieces_too_small", pieces_too_small),
     ]
 }
 
@@ -311,6 +318,56 @@ fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<u8>, String> {
     let mut bytes = bytes.to_vec();
     bytes[at..at + new.len()].copy_from_slice(new);
     Ok(bytes)
+}
+
+/// Devices whose bindings hold some rows of a matrix each: the logits are the same to the bit, since a row is the
+/// same sum wherever it lies.
+async fn pieces(config: Option<&'static str>, bytes: &'static [u8], limits: [u64; 2]) -> Outcome {
+    let mut whole: Option<([Vec<u32>; 2], usize)> = None;
+    for max_binding_bytes in [None, Some(limits[0]), Some(limits[1])] {
+        let mut loader = loader(&open_with(max_binding_bytes).await?, config).map_err(text)?;
+        push(&mut loader, "model", None, bytes.chunks(10_000)).map_err(text)?;
+        let mut model = loader.finish(Some(16)).await.map_err(text)?;
+        let mut found = [const { Vec::new() }; 2];
+        // Ids all over the vocabulary by matrix products, then one by matrix-vector products.
+        for (ids, found) in [&[1, 200, 0, 77, 77, 12, 258, 3][..], &[290]].into_iter().zip(&mut found) {
+            model.step(ids, 0..ids.len()).map_err(text)?;
+            *found = model.read_logits().await.map_err(text)?.into_iter().map(f32::to_bits).collect();
+        }
+        let n_dispatches = model.n_dispatches();
+        let Some((whole, n_whole)) = &whole else {
+            whole = Some((found, n_dispatches));
+            continue;
+        };
+        let what = format!("bindings of {max_binding_bytes:?}");
+        same(&format!("{what}, matrix products"), &found[0], &whole[0])?;
+        same(&format!("{what}, matrix-vector products"), &found[1], &whole[1])?;
+        if n_dispatches <= *n_whole {
+            return Err(format!("{what}: {n_dispatches} dispatches, {n_whole} for whole matrices: nothing was split"));
+        }
+    }
+    Ok(())
+}
+
+/// Not even one head of rows fits a binding, or not the KV cache.
+async fn pieces_too_small() -> Outcome {
+    let mut loader_of_k = loader(&open_with(Some(4000)).await?, None).map_err(text)?;
+    let result = push(&mut loader_of_k, "model.gguf", None, [K]);
+    refused("rows larger than a binding", result, "out-of-memory", "model.gguf")?;
+    let mut loader_of_f16 = loader(&open_with(Some(8 << 10)).await?, None).map_err(text)?;
+    push(&mut loader_of_f16, "model.gguf", None, [F16]).map_err(text)?;
+    refused("a cache larger than a binding", loader_of_f16.finish(None).await, "out-of-memory", "context of 256")
+}
+
+/// A device at WebGPU's defaults, but for the size of its bindings.
+async fn open_with(max_binding_bytes: Option<u64>) -> Result<Rc<Gpu>, String> {
+    let options = GpuOptions {
+        limits: LimitChoice::Default,
+        features: FeatureChoice::None,
+        max_binding_bytes,
+        ..GpuOptions::default()
+    };
+    Ok(Rc::new(Gpu::open(&options).await.map_err(text)?))
 }
 
 /// A GGUF file whose u32 metadata value `key` is another.

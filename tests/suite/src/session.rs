@@ -249,12 +249,12 @@ async fn context_end() -> Outcome {
 }
 
 async fn refuses() -> Outcome {
+    type Bad<'a> = (&'a str, &'a [u32], Option<&'a Tokenizer>, GenerateOptions, &'a str);
     let mut model = load_gguf(F16, 40).await?;
     let tokenizer = tokenizer()?;
     let with_stop = |stop: &str| GenerateOptions { stop: vec![stop.into()], ..greedy(2) };
     let with_temperature =
         |temperature| GenerateOptions { sampling: Sampling { temperature, ..Sampling::default() }, ..greedy(2) };
-    type Bad<'a> = (&'a str, &'a [u32], Option<&'a Tokenizer>, GenerateOptions, &'a str);
     let bad: [Bad; 8] = [
         ("no prompt", &[], Some(&tokenizer), greedy(2), "prompt"),
         ("id 291", &[1, 291], Some(&tokenizer), greedy(2), "291"),

@@ -1,7 +1,7 @@
 //! `embed` with every dtype.
 
 use helium_webgpu::format::Dtype;
-use helium_webgpu::gpu::kernel::{EMBED_HALVES, Kernel};
+use helium_webgpu::gpu::kernel::{EMBED_CHUNKS, Kernel};
 
 use super::weights::Weights;
 use super::{Want, check, untouched};
@@ -48,7 +48,7 @@ async fn every_piece(name: String, dtype: Dtype) -> Outcome {
             // n_chunks, n_rows, first_row, y_stride
             let params = [weights.n_chunks, n_rows as u32, first_row, y_stride as u32 / 4];
             let params = runner.uniform("params", &params);
-            let grid = [(2 * weights.n_chunks).div_ceil(EMBED_HALVES), ids.len() as u32, 1];
+            let grid = [weights.n_chunks.div_ceil(EMBED_CHUNKS), ids.len() as u32, 1];
             runner.run(&kernel, &[&[&params, &ids_buffer, &weights.quants, &weights.aux, &y]], grid);
 
             for (token, id) in ids.iter().enumerate() {

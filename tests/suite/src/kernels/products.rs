@@ -15,6 +15,10 @@ pub(super) fn cases() -> Vec<Case> {
         let word = dtype.name().to_lowercase();
         let name = format!("matvec_{word}");
         cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatVec(MatVecShape::default()), dtype)));
+        // Several row pairs and tokens a group.
+        let tiled = MatVecShape { pairs: 2, tokens: 4, ..MatVecShape::default() };
+        let name = format!("matvec_tiled_{word}");
+        cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatVec(tiled), dtype)));
         let name = format!("matmul_{word}");
         cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatMul, dtype)));
     }
@@ -56,7 +60,7 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
     let mut random = Random::new(&name);
     let widths = widths(dtype);
     let shapes = match core {
-        Core::MatVec(_) => [
+        Core::MatVec(MatVecShape { tokens: 1, .. }) => [
             Shape::new(1, widths[0], 0, 1, 0),
             Shape::new(2, widths[1], 3, 2, 0),
             Shape::new(3, widths[2], 1, 1, 2),
@@ -64,7 +68,7 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
             Shape::new(515, widths[4], 0, 1, 0),
             Shape::new(172, widths[5], 64, 2, 0),
         ],
-        Core::MatMul => [
+        _ => [
             Shape::new(1, widths[0], 0, 5, 0),
             Shape::new(2, widths[1], 3, 1, 0),
             Shape::new(3, widths[2], 1, 2, 2),
@@ -84,7 +88,8 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
         let weights = Weights::new(&runner, dtype, 2 * shape.n_rows, shape.cols, &mut random)?;
         gate_up(&runner, core, &weights, &input).await?;
     }
-    let n_tokens = if core == Core::MatMul { [5, 33, 1, 2] } else { [1, 2, 3, 1] };
+    let is_one_by_one = matches!(core, Core::MatVec(MatVecShape { tokens: 1, .. }));
+    let n_tokens = if is_one_by_one { [1, 2, 3, 1] } else { [5, 33, 1, 2] };
     let qkv_shapes = [
         // All of Q, K and V; the rest of Q with K and V; K and V; V alone.
         Heads { head_dim: 12, n_q: 5, n_kv: 1, first: 0, cols: widths[0], n_tokens: n_tokens[0], pos: 0 },
@@ -108,9 +113,14 @@ async fn every_workgroup(name: String, dtype: Dtype) -> Outcome {
         let input = Input::new(&runner, shape, &mut random);
         for lanes in [1, 4, 8, 32, 64] {
             for groups in [1, 2, 4, 8] {
-                if lanes * groups <= 256 {
-                    let core = Core::MatVec(MatVecShape { lanes, groups });
-                    plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+                for (pairs, tokens) in [(1, 1), (2, 1), (4, 1), (1, 4), (4, 4)] {
+                    // A workgroup has at most 256 threads and 16 KiB; and one of many tiles stands for all.
+                    let bytes = 4 * lanes * groups * tokens * (2 * pairs + 1);
+                    let is_tried = pairs * tokens == 1 || (lanes != 8 && groups % 4 != 2);
+                    if lanes * groups <= 256 && bytes <= 16 << 10 && is_tried {
+                        let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens });
+                        plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+                    }
                 }
             }
         }
@@ -232,7 +242,9 @@ fn dispatch(
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
     let inputs = [&step, &params_buffer, &input.x_buffer, norm, &weights.quants, &weights.aux];
     let grid = match core {
-        Core::MatVec(shape) => [params.n_pairs.div_ceil(shape.groups), 1, n_tokens as u32],
+        Core::MatVec(MatVecShape { groups, pairs, tokens, .. }) => {
+            [params.n_pairs.div_ceil(groups * pairs), (n_tokens as u32).div_ceil(tokens), 1]
+        }
         Core::MatMul => [params.n_pairs.div_ceil(MATMUL_PAIRS), (n_tokens as u32).div_ceil(MATMUL_TOKENS), 1],
     };
     runner.run(&kernel, &[&inputs, outputs], grid);

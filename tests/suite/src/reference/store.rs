@@ -40,6 +40,6 @@ pub(crate) fn rope([a, b]: [Bounded; 2], pos: usize, j: usize, head_dim: usize, 
 /// A value after it went to f16 and back. Adapters may round to the nearest or toward zero, so it may be off by a
 /// whole step, 2^-10 of it; the smallest steps are 2^-24.
 pub(crate) fn f16(value: Bounded) -> Bounded {
-    let step = (value.value.abs() / 1024.0).max(1.0 / (1 << 24) as f64);
+    let step = (value.value.abs() / 1024.0).max(1.0 / f64::from(1 << 24));
     Bounded { value: value.value, error: value.error + step }
 }

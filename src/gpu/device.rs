@@ -2,8 +2,10 @@
 //! is kept until somebody asks.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::kernel::{Kernel, Pipeline, Pipelines};
 use crate::error::{Error, Result};
 
 /// Which limits to ask the adapter for.
@@ -52,6 +54,7 @@ pub struct Gpu {
     info: wgpu::AdapterInfo,
     fault: Arc<Mutex<Option<Error>>>,
     allocated_bytes: Cell<u64>,
+    pipelines: Pipelines,
     max_binding_bytes: Option<u64>,
 }
 
@@ -105,7 +108,15 @@ impl Gpu {
             }
         });
         let max_binding_bytes = options.max_binding_bytes;
-        Ok(Self { device, queue, info, fault, allocated_bytes: Cell::new(0), max_binding_bytes })
+        Ok(Self {
+            device,
+            queue,
+            info,
+            fault,
+            allocated_bytes: Cell::new(0),
+            pipelines: Pipelines::default(),
+            max_binding_bytes,
+        })
     }
 
     /// The adapter as its driver describes it.
@@ -152,6 +163,12 @@ impl Gpu {
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated_bytes.get()
+    }
+
+    /// The pipeline for `kernel`, compiled once.
+    #[must_use]
+    pub fn pipeline(&self, kernel: &Kernel) -> Rc<Pipeline> {
+        self.pipelines.get(self, kernel)
     }
 
     /// A buffer of `bytes` zeros, rounded up to whole 16 bytes.

@@ -292,24 +292,15 @@ fn layout(gpu: &Gpu, label: Option<&str>, bindings: &[Binding]) -> wgpu::BindGro
 
 /// All pipelines of a device, each made once.
 #[derive(Debug, Default)]
-pub struct Pipelines {
+pub(super) struct Pipelines {
     made: RefCell<HashMap<String, Rc<Pipeline>>>,
 }
 
 impl Pipelines {
     /// The pipeline for `kernel`.
-    #[must_use]
-    pub fn get(&self, gpu: &Gpu, kernel: &Kernel) -> Rc<Pipeline> {
+    pub(super) fn get(&self, gpu: &Gpu, kernel: &Kernel) -> Rc<Pipeline> {
         let mut made = self.made.borrow_mut();
         let entry = made.entry(kernel.label.clone()).or_insert_with(|| Rc::new(Pipeline::new(gpu, kernel)));
         Rc::clone(entry)
-    }
-
-    /// The labels of all pipelines made so far, sorted.
-    #[must_use]
-    pub fn labels(&self) -> Vec<String> {
-        let mut labels: Vec<_> = self.made.borrow().keys().cloned().collect();
-        labels.sort();
-        labels
     }
 }

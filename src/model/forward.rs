@@ -12,6 +12,7 @@
 //! There are two plans, for one token and for many, with other kernels for the products; they share every
 //! buffer. Bind groups are made here, once.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -24,7 +25,7 @@ use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::kernel::{
-    ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel, MATMUL_PAIRS, MATMUL_TOKENS, MatVecShape, Pipelines,
+    ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel, MATMUL_PAIRS, MATMUL_TOKENS, MatVecShape,
 };
 use crate::gpu::plan::{Dispatch, Extent, Plan, Step};
 use crate::gpu::tensor::{Piece, padded};
@@ -114,7 +115,6 @@ struct Buffers {
 /// The plans of a model, and the buffers they run in.
 #[derive(Debug)]
 pub(super) struct Plans {
-    pipelines: Pipelines,
     buffers: Buffers,
     vocab_size: usize,
     few: Plan,
@@ -127,12 +127,11 @@ impl Plans {
     /// Records the plans for a model whose weights are on the device.
     pub(super) fn new(gpu: &Gpu, config: &ModelConfig, weights: &Weights, cache: &Cache) -> Result<Self> {
         let buffers = Buffers::new(gpu, config, cache.max_seq());
-        let pipelines = Pipelines::default();
-        let recorder = Recorder { gpu, config, weights, cache, pipelines: &pipelines, buffers: &buffers };
+        let recorder = Recorder { gpu, config, weights, cache, buffers: &buffers };
         let (few, many) = cores(gpu.is_software());
         let (few, head_few) = (recorder.forward(few)?, recorder.head(few)?);
         let (many, head_many) = (recorder.forward(many)?, recorder.head(many)?);
-        Ok(Self { pipelines, vocab_size: config.vocab_size, few, many, head_few, head_many, buffers })
+        Ok(Self { vocab_size: config.vocab_size, few, many, head_few, head_many, buffers })
     }
 
     /// Encodes a step over `ids`; returns its dispatches.
@@ -163,9 +162,12 @@ impl Plans {
         &self.buffers.staging
     }
 
-    /// The labels of all kernels.
+    /// The labels of all kernels, sorted.
     pub(super) fn kernels(&self) -> Vec<String> {
-        self.pipelines.labels()
+        let plans = [&self.few, &self.many, &self.head_few, &self.head_many];
+        let dispatches = plans.iter().flat_map(|plan| &plan.dispatches);
+        let labels: BTreeSet<_> = dispatches.map(|dispatch| dispatch.pipeline.label.clone()).collect();
+        labels.into_iter().collect()
     }
 }
 
@@ -213,7 +215,6 @@ struct Recorder<'a> {
     config: &'a ModelConfig,
     weights: &'a Weights,
     cache: &'a Cache,
-    pipelines: &'a Pipelines,
     buffers: &'a Buffers,
 }
 
@@ -261,7 +262,7 @@ impl Recorder<'_> {
     fn embed(&self, plan: &mut Plan) {
         let b = self.buffers;
         for piece in self.weights.matrix(MatrixId::Embedding) {
-            let pipeline = self.pipelines.get(self.gpu, &Kernel::embed(piece.layout.dtype));
+            let pipeline = self.gpu.pipeline(&Kernel::embed(piece.layout.dtype));
             let params = EmbedParams {
                 n_chunks: piece.layout.n_chunks as u32,
                 n_rows: piece.n_rows as u32,
@@ -292,7 +293,7 @@ impl Recorder<'_> {
             scale: 1.0 / (config.head_dim as f32).sqrt(),
             unused: 0,
         };
-        let pipeline = self.pipelines.get(self.gpu, &Kernel::attention(rows, vecs));
+        let pipeline = self.gpu.pipeline(&Kernel::attention(rows, vecs));
         let params = self.gpu.uniform("attention params", &params);
         let buffers = [&b.step, &params, &b.q, &cache.k, &cache.v, &b.attn, &b.slices];
         let groups = vec![pipeline.bind(self.gpu, 0, &buffers)];
@@ -300,7 +301,7 @@ impl Recorder<'_> {
         let grid = [Extent::Fixed(config.n_kv_heads as u32), blocks, Extent::Slices];
         plan.dispatches.push(Dispatch { pipeline, groups, grid });
 
-        let pipeline = self.pipelines.get(self.gpu, &Kernel::attention_combine());
+        let pipeline = self.gpu.pipeline(&Kernel::attention_combine());
         let params =
             CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
         let params = self.gpu.uniform("combine params", &params);
@@ -313,7 +314,7 @@ impl Recorder<'_> {
     fn product(&self, plan: &mut Plan, core: Core, product: &Product<'_>, id: MatrixId) {
         for piece in self.weights.matrix(id) {
             let kernel = Kernel::product(core, piece.layout.dtype, product.epilogue, product.norm.is_some());
-            let pipeline = self.pipelines.get(self.gpu, &kernel);
+            let pipeline = self.gpu.pipeline(&kernel);
             let params = self.product_params(product, piece, id);
             let uniform = self.gpu.uniform("product params", &params);
             // Without a norm the binding is not read.

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use helium_webgpu::gpu::Gpu;
-use helium_webgpu::gpu::kernel::{Kernel, Pipelines};
+use helium_webgpu::gpu::kernel::Kernel;
 use helium_webgpu::gpu::plan::{Dispatch, Extent, Plan, Step};
 
 use crate::{open, text};
@@ -19,13 +19,12 @@ const GUARD_WORDS: usize = 64;
 /// A device, and the kernels run on it so far.
 pub(crate) struct Runner {
     gpu: Rc<Gpu>,
-    pipelines: Pipelines,
 }
 
 impl Runner {
     /// Kernels need none of the optional features and no limit above the defaults.
     pub(crate) async fn open() -> Result<Self, String> {
-        Ok(Self { gpu: open(true).await?, pipelines: Pipelines::default() })
+        Ok(Self { gpu: open(true).await? })
     }
 
     /// A storage buffer of `words`, and the guard.
@@ -55,7 +54,7 @@ impl Runner {
     /// Runs `kernel` on `groups` of bindings over a grid of workgroups. What the device refuses, the next
     /// [`Runner::read`] reports.
     pub(crate) fn run(&self, kernel: &Kernel, groups: &[&[&wgpu::Buffer]], grid: [u32; 3]) {
-        let pipeline = self.pipelines.get(&self.gpu, kernel);
+        let pipeline = self.gpu.pipeline(kernel);
         let groups = groups.iter().enumerate().map(|(i, buffers)| pipeline.bind(&self.gpu, i, buffers)).collect();
         let plan = Plan { dispatches: vec![Dispatch { pipeline, groups, grid: grid.map(Extent::Fixed) }] };
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -32,7 +32,8 @@ fn untouched(len: usize) -> Vec<Want> {
     vec![Want::Kept(POISON); len]
 }
 
-/// Compares a buffer with what it must hold, and its guard. `place` says what a word is.
+/// Compares a buffer with what it must hold, and its guard. `place` says what a word is. WGSL lets a result too small
+/// for a normal f32 become 0.
 fn check(what: &str, found: &[u32], wanted: &[Want], place: impl Fn(usize) -> String) -> Outcome {
     if found.len() < wanted.len() {
         return Err(format!("{what}: {} words were read, expected {}", found.len(), wanted.len()));
@@ -52,7 +53,7 @@ fn check(what: &str, found: &[u32], wanted: &[Want], place: impl Fn(usize) -> St
             // What is not a number is worse than any number.
             if found.is_nan() {
                 note(f64::MAX, at, format!("is not a number, expected {:e}", want.value));
-            } else if difference > want.error {
+            } else if difference > want.error + f64::from(f32::MIN_POSITIVE) {
                 let (value, error) = (want.value, want.error);
                 let message = format!("is {found:e}, expected {value:e} ± {error:.1e}, off by {difference:.1e}");
                 note(difference / error.max(f64::MIN_POSITIVE), at, message);

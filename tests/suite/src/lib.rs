@@ -9,6 +9,7 @@ mod session;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -45,14 +46,24 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Opens the device: at WebGPU's defaults and without optional features, or as the adapter offers.
+thread_local! {
+    static OPEN: RefCell<[Option<Rc<Gpu>>; 2]> = const { RefCell::new([None, None]) };
+}
+
+/// The device: at WebGPU's defaults and without optional features, or as the adapter offers. Cases share the two, and
+/// with them their pipelines: compiling is most of a case.
 async fn open(is_plain: bool) -> Result<Rc<Gpu>, String> {
     let options = if is_plain {
         GpuOptions { limits: LimitChoice::Default, features: FeatureChoice::None, ..GpuOptions::default() }
     } else {
         GpuOptions::default()
     };
-    Ok(Rc::new(Gpu::open(&options).await.map_err(text)?))
+    if let Some(gpu) = OPEN.with_borrow(|open| open[usize::from(is_plain)].clone()) {
+        return Ok(gpu);
+    }
+    let gpu = Rc::new(Gpu::open(&options).await.map_err(text)?);
+    OPEN.with_borrow_mut(|open| open[usize::from(is_plain)] = Some(Rc::clone(&gpu)));
+    Ok(gpu)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "a function for `map_err`")]

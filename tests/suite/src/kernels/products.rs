@@ -10,22 +10,24 @@ use crate::reference::{Bounded, store};
 use crate::{Case, Outcome};
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for dtype in Dtype::ALL {
-        let word = dtype.name().to_lowercase();
-        let name = format!("matvec_{word}");
-        cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatVec(MatVecShape::default()), dtype)));
+    let cores = [
+        ("matvec", Core::MatVec(MatVecShape::default())),
         // Several row pairs and tokens a group.
-        let tiled = MatVecShape { pairs: 2, tokens: 4, ..MatVecShape::default() };
-        let name = format!("matvec_tiled_{word}");
-        cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatVec(tiled), dtype)));
-        let name = format!("matmul_{word}");
-        cases.push(Case::new(name.clone(), move || every_epilogue(name, Core::MatMul, dtype)));
+        ("matvec_tiled", Core::MatVec(MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: 4 })),
+        ("matmul", Core::MatMul),
+    ];
+    let mut cases = Vec::new();
+    for (word, core) in cores {
+        for dtype in Dtype::ALL {
+            let name = format!("{word}_{}", dtype.name().to_lowercase());
+            cases.push(Case::new(name.clone(), move || every_shape(name, core, dtype)));
+        }
+        // What an epilogue does with a product is the same for every dtype.
+        let name = format!("{word}_epilogues");
+        cases.push(Case::new(name.clone(), move || every_epilogue(name, core, Dtype::Q4_1)));
     }
-    for dtype in [Dtype::F32, Dtype::Q4_0, Dtype::Q6K] {
-        let name = format!("matvec_workgroups_{}", dtype.name().to_lowercase());
-        cases.push(Case::new(name.clone(), move || every_workgroup(name, dtype)));
-    }
+    let name = "matvec_workgroups";
+    cases.push(Case::new(name, move || every_workgroup(name.into(), Dtype::Q4_0)));
     cases
 }
 
@@ -55,11 +57,9 @@ fn widths(dtype: Dtype) -> [usize; 6] {
     }
 }
 
-async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
-    let runner = Runner::open().await?;
-    let mut random = Random::new(&name);
+fn shapes(core: Core, dtype: Dtype) -> [Shape; 6] {
     let widths = widths(dtype);
-    let shapes = match core {
+    match core {
         Core::MatVec(MatVecShape { tokens: 1, .. }) => [
             Shape::new(1, widths[0], 0, 1, 0),
             Shape::new(2, widths[1], 3, 2, 0),
@@ -76,17 +76,44 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
             Shape::new(515, widths[4], 0, 5, 0),
             Shape::new(172, widths[5], 64, 70, 0),
         ],
-    };
-    for shape in shapes {
+    }
+}
+
+async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
+    let runner = Runner::open().await?;
+    let mut random = Random::new(&name);
+    for shape in shapes(core, dtype) {
         let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
         let input = Input::new(&runner, shape, &mut random);
-        plain(&runner, core, &weights, &input, Epilogue::Store, false, &mut random).await?;
         plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
-        plain(&runner, core, &weights, &input, Epilogue::Add, false, &mut random).await?;
-        plain(&runner, core, &weights, &input, Epilogue::Gate, true, &mut random).await?;
-        // Gate and up of as many rows each.
-        let weights = Weights::new(&runner, dtype, 2 * shape.n_rows, shape.cols, &mut random)?;
-        gate_up(&runner, core, &weights, &input).await?;
+    }
+    Ok(())
+}
+
+async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
+    let runner = Runner::open().await?;
+    let mut random = Random::new(&name);
+    let widths = widths(dtype);
+    // Every epilogue with two shapes; the rows of gate and up are as many each.
+    for (i, shape) in shapes(core, dtype).into_iter().enumerate() {
+        for which in [i, i + 2] {
+            let is_fused = which % 5 == 4;
+            let n_rows = if is_fused { 2 * shape.n_rows } else { shape.n_rows };
+            let weights = Weights::new(&runner, dtype, n_rows, shape.cols, &mut random)?;
+            let input = Input::new(&runner, shape, &mut random);
+            let (epilogue, has_norm) = [
+                (Epilogue::Store, false),
+                (Epilogue::Store, true),
+                (Epilogue::Add, false),
+                (Epilogue::Gate, true),
+                (Epilogue::GateUp, true),
+            ][which % 5];
+            if is_fused {
+                gate_up(&runner, core, &weights, &input).await?;
+            } else {
+                plain(&runner, core, &weights, &input, epilogue, has_norm, &mut random).await?;
+            }
+        }
     }
     let is_one_by_one = matches!(core, Core::MatVec(MatVecShape { tokens: 1, .. }));
     let n_tokens = if is_one_by_one { [1, 2, 3, 1] } else { [5, 33, 1, 2] };
@@ -103,7 +130,7 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
     Ok(())
 }
 
-/// Every way to share rows among the threads of a workgroup, at most 256 of them.
+/// Ways to share rows among the threads of a workgroup, at most 256 of them.
 async fn every_workgroup(name: String, dtype: Dtype) -> Outcome {
     let runner = Runner::open().await?;
     let mut random = Random::new(&name);
@@ -111,18 +138,11 @@ async fn every_workgroup(name: String, dtype: Dtype) -> Outcome {
     for shape in [Shape::new(7, widths[3], 2, 2, 1), Shape::new(172, widths[4], 0, 1, 0)] {
         let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
         let input = Input::new(&runner, shape, &mut random);
-        for lanes in [1, 4, 8, 32, 64] {
-            for groups in [1, 2, 4, 8] {
-                for (pairs, tokens) in [(1, 1), (2, 1), (4, 1), (1, 4), (4, 4)] {
-                    // A workgroup has at most 256 threads and 16 KiB; and one of many tiles stands for all.
-                    let bytes = 4 * lanes * groups * tokens * (2 * pairs + 1);
-                    let is_tried = pairs * tokens == 1 || (lanes != 8 && groups % 4 != 2);
-                    if lanes * groups <= 256 && bytes <= 16 << 10 && is_tried {
-                        let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens });
-                        plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
-                    }
-                }
-            }
+        let shapes =
+            [(1, 1, 1, 1), (1, 64, 4, 4), (4, 8, 2, 1), (8, 4, 4, 4), (8, 4, 4, 1), (32, 8, 1, 1), (64, 1, 1, 4)];
+        for (lanes, groups, pairs, tokens) in shapes {
+            let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens });
+            plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
         }
     }
     Ok(())

@@ -270,15 +270,20 @@ layers() {
   return $failed
 }
 
-# What `test` runs as well; `check` adds the docs.
-lint() {
-  say 'formatting, lints, layers, types'
+# What needs no build of its own: `test` runs it as well.
+style() {
+  say 'formatting, layers, types'
   cargo fmt --all --check
   layers
+  (cd npm && node_modules/.bin/tsc --noEmit)
+}
+
+lint() {
+  style
+  say lints
   # In the profiles that are built anyway, so that their build scripts and macros are compiled once.
   cargo clippy --quiet --release --workspace --all-targets -- -D warnings
   cargo clippy --quiet --profile wasm --target $WASM_TARGET --workspace --lib --no-default-features -- -D warnings
-  (cd npm && node_modules/.bin/tsc --noEmit)
 }
 
 docs() {
@@ -311,7 +316,7 @@ serve)
 test)
   setup browsers
   model
-  lint
+  style
   say 'native tests'
   HELIUM_SMOLLM2=$MODEL cargo test --release --workspace
   package_js

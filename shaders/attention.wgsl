@@ -76,12 +76,13 @@ fn main(
   let last_row = min(first_row + ROWS, n_rows) - 1u;
   let begin = group.z * step.slice_len;
   let end = min(begin + step.slice_len, step.pos + last_row / params.n_groups + 1u);
-  var acc: array<vec2f, 16>;  // [2, ROWS]: word `thread` of V's row, and word `thread` + 64
+  var acc = array<vec2f, 16>();  // [2, ROWS]: word `thread` of V's row, and word `thread` + 64
   for (var tile = begin; tile < end; tile += TILE) {
     // Scores.
     let t = tile + thread;
     let k_at = (kv_head * params.max_seq + min(t, end - 1u)) * (params.head_vecs / 2u);
-    var score: array<f32, 8>;
+    // Written out: SwiftShader keeps the last round's values of a variable without an initialiser.
+    var score = array<f32, 8>();
     for (var v = 0u; v < params.head_vecs / 2u; v++) {
       let words = k_cache[k_at + v];
       let a = vec4f(unpack2x16float(words.x), unpack2x16float(words.y));

@@ -36,7 +36,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # --- setting up
 
 node_is_new_enough() { have node && node -e 'process.exit(+(parseInt(process.versions.node) < 18))'; }
-has_vulkan() { PATH=$PATH:/sbin:/usr/sbin [[ $(ldconfig -p 2>/dev/null) == *libvulkan.so.1* ]] && compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null; }
+has_vulkan() { [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) == *libvulkan.so.1* ]] && compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null; }
 has_chromium() { [ -n "${CHROMIUM:-}" ] || have chromium || have chromium-browser || have google-chrome || have google-chrome-stable || have microsoft-edge; }
 has_firefox() { [ -n "${FIREFOX:-}" ] || have firefox-esr || have firefox; }
 

@@ -105,14 +105,13 @@ impl Sampler {
         Ok(Self { sampling: sampling.clone(), seed, n_drawn: 0, counts })
     }
 
-    /// Chooses the next token from the logits of all, `[vocab_size]`, which it changes.
+    /// Chooses the next token from the logits of all, `[vocab_size]`.
     ///
     /// # Errors
     ///
     /// [`Error::Internal`] when a logit is not a number: the device computed nonsense.
-    pub fn sample(&mut self, logits: &mut [f32]) -> Result<Choice> {
+    pub fn sample(&mut self, logits: &[f32]) -> Result<Choice> {
         let normaliser = log_sum_exp(logits)?;
-        let raw = |logits: &[f32], id: u32| (f64::from(logits[id as usize]) - normaliser) as f32;
         let is_plain = self.sampling.logit_bias.is_empty()
             && self.sampling.repetition_penalty == 1.0
             && self.sampling.presence_penalty == 0.0
@@ -125,7 +124,7 @@ impl Sampler {
             self.choose(&changed)
         };
         *self.counts.entry(id).or_default() += 1;
-        Ok(Choice { id, logprob: raw(logits, id) })
+        Ok(Choice { id, logprob: (f64::from(logits[id as usize]) - normaliser) as f32 })
     }
 
     fn penalise(&self, logits: &mut [f32]) {
@@ -265,7 +264,7 @@ mod tests {
         let mut sampler = sampler(sampling);
         let mut counts = vec![0.0; logits.len()];
         for _ in 0..20_000 {
-            counts[sampler.sample(&mut logits.to_vec()).unwrap().id as usize] += 1.0 / 20_000.0;
+            counts[sampler.sample(logits).unwrap().id as usize] += 1.0 / 20_000.0;
         }
         counts
     }
@@ -308,7 +307,7 @@ mod tests {
     #[test]
     fn temperature_zero_takes_the_first_best() {
         let mut sampler = sampler(&Sampling { temperature: 0.0, ..PLAIN });
-        assert_eq!(sampler.sample(&mut [1.0, 3.0, 3.0, 2.0]).unwrap().id, 1);
+        assert_eq!(sampler.sample(&[1.0, 3.0, 3.0, 2.0]).unwrap().id, 1);
     }
 
     #[test]
@@ -325,7 +324,7 @@ mod tests {
         let greedy = Sampling { temperature: 0.0, ..PLAIN };
         let choose = |sampling: &Sampling, n: usize| {
             let mut sampler = Sampler::new(sampling, 7, &[1]).unwrap();
-            (0..n).map(|_| sampler.sample(&mut [1.0, 2.0, -1.0]).unwrap().id).collect::<Vec<_>>()
+            (0..n).map(|_| sampler.sample(&[1.0, 2.0, -1.0]).unwrap().id).collect::<Vec<_>>()
         };
         assert_eq!(choose(&greedy, 3), [1, 1, 1]);
         // Token 1 is in the prompt: 2 / 3 is less than 1; then token 0 has been generated too.
@@ -339,7 +338,7 @@ mod tests {
     #[test]
     fn logprobs_are_the_models_own() {
         let mut sampler = sampler(&Sampling { temperature: 0.0, logit_bias: vec![(0, 9.0)], ..PLAIN });
-        let choice = sampler.sample(&mut halves()).unwrap();
+        let choice = sampler.sample(&halves()).unwrap();
         assert_eq!(choice.id, 0);
         assert!((choice.logprob - 0.25_f32.ln()).abs() < 1e-6, "{}", choice.logprob);
         let top = top_logprobs(&halves(), 3).unwrap();
@@ -362,7 +361,7 @@ mod tests {
             assert_eq!(error.code(), "invalid-argument", "{error}");
             assert!(error.to_string().contains("found"), "{error}");
         }
-        assert!(Sampler::new(&PLAIN, 0, &[]).unwrap().sample(&mut [0.0, f32::NAN]).is_err());
+        assert!(Sampler::new(&PLAIN, 0, &[]).unwrap().sample(&[0.0, f32::NAN]).is_err());
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub async fn generate(
             break FinishReason::Length;
         }
         let top = if options.n_top > 0 { top_logprobs(&logits, options.n_top)? } else { Vec::new() };
-        let choice = sampler.sample(&mut logits)?;
+        let choice = sampler.sample(&logits)?;
         if model.config().eos_token_ids.contains(&choice.id) {
             break FinishReason::Eos;
         }

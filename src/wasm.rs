@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::*;
 
 use crate::config::ModelConfig;
@@ -224,8 +225,8 @@ impl WasmEngine {
     }
 
     /// The text of token ids.
-    pub fn detokenize(&self, ids: Vec<u32>) -> Result<String, JsValue> {
-        self.tokenizer().and_then(|tokenizer| tokenizer.decode(&ids)).map_err(|error| to_js(&error))
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String, JsValue> {
+        self.tokenizer().and_then(|tokenizer| tokenizer.decode(ids)).map_err(|error| to_js(&error))
     }
 
     /// Continues `prompt`; `on_token` is called with `{text, id, logprob, top}` for every token. Resolves to
@@ -371,6 +372,34 @@ impl WasmCancel {
     /// Asks the generation to stop, within one token.
     pub fn cancel(&self) {
         self.cancel.cancel();
+    }
+}
+
+/// The SHA-256 of bytes that come in pieces: a browser's own takes only a whole message.
+#[wasm_bindgen(js_name = Sha256)]
+#[derive(Default)]
+pub struct WasmSha256 {
+    hasher: Sha256,
+}
+
+#[wasm_bindgen(js_class = Sha256)]
+impl WasmSha256 {
+    /// The digest of nothing yet.
+    #[wasm_bindgen(constructor)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// The digest of the bytes so far, in lower-case hex.
+    pub fn hex(&self) -> String {
+        let halves = self.hasher.clone().finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
     }
 }
 

@@ -6,10 +6,9 @@ import { HeliumError, toWire } from './errors.js';
 import { Meter } from './progress.js';
 import type { WireLoad } from './options.js';
 import type { FromWorker, Request, ToWorker } from './protocol.js';
-import { Sha256 } from './sha256.js';
 import { resolveSource } from './source.js';
 import type { AdapterInfo, Info, Stats, Token } from './types.js';
-import init, { Cancel, Engine } from './wasm/helium.js';
+import init, { Cancel, Engine, Sha256 } from './wasm/helium.js';
 
 // The DOM's types describe a page's `self`; a worker's has these two.
 const scope = self as unknown as {

@@ -6,7 +6,7 @@
 //! files; whoever calls it knows which tensor the row is from, and says so in the message.
 //!
 //! All types store their scales as little-endian f16. The 32-wide types are here, the 256-wide
-//! "K" types in [`k`].
+//! "K" types in `blocks/k.rs`.
 
 mod k;
 

@@ -58,10 +58,9 @@ pub struct Gpu {
     max_binding_bytes: Option<u64>,
 }
 
-/// Optional features that the engine uses where they are offered.
-fn useful_features() -> wgpu::Features {
-    wgpu::Features::TIMESTAMP_QUERY
-}
+/// Optional features that the engine uses where they are offered: none so far, as every kernel is written for the
+/// devices that offer none.
+const USEFUL_FEATURES: wgpu::Features = wgpu::Features::empty();
 
 impl Gpu {
     /// Opens the adapter that `options` ask for.
@@ -82,7 +81,7 @@ impl Gpu {
         }
         let required_features = match options.features {
             FeatureChoice::None => wgpu::Features::empty(),
-            FeatureChoice::Auto => adapter.features() & useful_features(),
+            FeatureChoice::Auto => adapter.features() & USEFUL_FEATURES,
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("helium"),
@@ -237,13 +236,13 @@ impl Gpu {
         done.map_err(|_| lost())
     }
 
-    /// Maps `buffer`, copies its first `bytes` out and unmaps it.
+    /// Maps `buffer`, copies its first `len` elements out and unmaps it.
     ///
     /// # Errors
     ///
     /// What the device reported, [`Error::DeviceLost`] among it.
-    pub async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
-        let slice = buffer.slice(..bytes);
+    pub async fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<T>> {
+        let slice = buffer.slice(..(len * size_of::<T>()) as u64);
         let (sender, receiver) = futures_channel::oneshot::channel();
         slice.map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result);
@@ -254,7 +253,7 @@ impl Gpu {
         if !matches!(mapped, Ok(Ok(()))) {
             return Err(lost());
         }
-        let copy = slice.get_mapped_range().map(|view| view.to_vec()).map_err(|_| lost());
+        let copy = slice.get_mapped_range().map(|view| bytemuck::pod_collect_to_vec(&view)).map_err(|_| lost());
         buffer.unmap();
         copy
     }

@@ -163,22 +163,14 @@ impl Model {
         Ok(())
     }
 
-    /// Submits the logits of more tokens of the last step, as `logits` of [`Model::step`].
-    pub fn more_logits(&mut self, logits: Range<usize>) {
-        let mut encoder = self.encoder();
-        self.encode_logits(&mut encoder, logits);
-        self.gpu.queue.submit([encoder.finish()]);
-    }
-
-    /// Waits for the logits that the last call submitted: `[n, vocab_size]`.
+    /// Waits for the logits that the last step submitted: `[n, vocab_size]`.
     ///
     /// # Errors
     ///
     /// What the device reported.
     pub async fn read_logits(&mut self) -> Result<Vec<f32>> {
         let n = std::mem::take(&mut self.pending_logits);
-        let bytes = self.gpu.read(self.plans.staging(), (n * self.config.vocab_size * 4) as u64).await?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        self.gpu.read(self.plans.staging(), n * self.config.vocab_size).await
     }
 
     /// Waits until all submitted steps are done.

@@ -37,5 +37,13 @@ export class Engine {
   free(): void;
 }
 
+/** The SHA-256 of bytes that come in pieces. */
+export class Sha256 {
+  constructor();
+  update(bytes: Uint8Array): void;
+  /** The digest in lower-case hex. */
+  hex(): string;
+}
+
 /** Fetches and compiles the module, which lies beside this glue. */
 export default function init(): Promise<unknown>;

@@ -168,9 +168,9 @@ async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Run
         let is_last = (i + 1) * MAX_BATCH >= ids.len();
         model.step(batch, if is_last { batch.len() - 1..batch.len() } else { 0..0 })?;
     }
-    let mut logits = model.read_logits().await?;
+    let logits = model.read_logits().await?;
     runs.prefill_tps.push(ids.len() as f64 / begin.elapsed().as_secs_f64());
-    let mut id = sampler.sample(&mut logits)?.id;
+    let mut id = sampler.sample(&logits)?.id;
     runs.ttft_ms.push(begin.elapsed().as_secs_f64() * 1e3);
 
     let begin = Instant::now();
@@ -178,7 +178,7 @@ async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Run
         let encode = Instant::now();
         model.step(&[id], 0..1)?;
         runs.encode_us.push(encode.elapsed().as_secs_f64() * 1e6);
-        id = sampler.sample(&mut model.read_logits().await?)?.id;
+        id = sampler.sample(&model.read_logits().await?)?.id;
     }
     runs.decode_tps.push(n_decode as f64 / begin.elapsed().as_secs_f64());
     runs.dispatches_per_token = model.n_dispatches();

@@ -1,5 +1,7 @@
 //! The suite's exports for browsers.
 
+#![allow(unreachable_pub, reason = "JavaScript reaches them")]
+
 use wasm_bindgen::prelude::*;
 
 /// The names of all cases.

@@ -15,6 +15,7 @@ use crate::format::{Header, Progress, TensorInfo, parse_header};
 use crate::gpu::Gpu;
 use crate::loader::Loader;
 use crate::model::Model;
+use crate::model::blueprint::LoadOptions;
 use crate::tokenizer::{GgufVocab, Tokenizer};
 
 /// Bytes read at once while loading.
@@ -181,23 +182,18 @@ impl ModelFiles {
         }
     }
 
-    /// Loads the model, with a context of `context` tokens. `progress` is told how many bytes of how many are read.
+    /// Loads the model. `progress` is told how many bytes of how many are read.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], and as [`Loader`].
-    pub async fn load(
-        &self,
-        gpu: Rc<Gpu>,
-        context: Option<usize>,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Model> {
+    pub async fn load(&self, gpu: Rc<Gpu>, options: LoadOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Model> {
         let mut total = 0;
         for path in &self.weights {
             // With several files, a damaged last one should not cost the reading of those before.
             total += if self.weights.len() > 1 { read_header(path)?.1 } else { open(path)?.1 };
         }
-        let mut loader = Loader::new(gpu);
+        let mut loader = Loader::new(gpu, options);
         if let Some(config) = self.read_config()? {
             loader.set_config(config);
         }
@@ -226,7 +222,7 @@ impl ModelFiles {
             }
             loader.end_file()?;
         }
-        loader.finish(context).await
+        loader.finish().await
     }
 
     fn read_config(&self) -> Result<Option<ModelConfig>> {

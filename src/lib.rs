@@ -12,6 +12,7 @@ pub mod format;
 pub mod gpu;
 pub mod loader;
 pub mod model;
+pub mod recipe;
 pub mod sampler;
 pub mod score;
 pub mod session;

@@ -10,10 +10,12 @@ use crate::config::{ModelConfig, WeightId};
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 use crate::format::repack::Layout;
-use crate::format::{Header, Progress, TensorInfo, blocks, parse_header};
+use crate::format::{Dtype, Progress, TensorInfo, blocks, parse_header};
 use crate::gpu::Gpu;
 use crate::gpu::device::Guard;
-use crate::model::{Destination, MatrixId, Model, Span, Weights};
+use crate::gpu::tensor::Piece;
+use crate::model::blueprint::{Blueprint, Destination, LoadOptions, Span};
+use crate::model::{Model, Weights};
 
 /// Bytes of file rows that are repacked and written together, about.
 const RUN_BYTES: usize = 1 << 20;
@@ -28,11 +30,9 @@ pub struct Loader {
     gpu: Rc<Gpu>,
     /// Failures since the last flush; always there but within one.
     guard: Option<Guard>,
-    config: Option<ModelConfig>,
+    blueprint: Blueprint,
     weights: Weights,
-    metadata: Option<Metadata>,
     file: Option<File>,
-    last_file: String,
 }
 
 /// The file under way.
@@ -50,7 +50,7 @@ enum Stage {
     /// The beginning of the file, until it holds the header; not tried again before it has so many bytes.
     Header { bytes: Vec<u8>, needed: u64 },
     /// Tensors in the order of the file; those before `next` are done.
-    Tensors { header: Header, destinations: Vec<Destination>, next: usize, rows: Rows },
+    Tensors { tensors: Vec<(TensorInfo, Destination)>, next: usize, rows: Box<Rows> },
 }
 
 /// The rows of the tensor under way.
@@ -62,39 +62,29 @@ struct Rows {
     partial: Vec<u8>,
     quants: Vec<u32>,
     aux: Vec<u32>,
+    /// A row as numbers, and quantised.
+    values: Vec<f32>,
+    encoded: Vec<u8>,
 }
 
 impl Loader {
     /// A loader that has seen nothing.
     #[must_use]
-    pub fn new(gpu: Rc<Gpu>) -> Self {
+    pub fn new(gpu: Rc<Gpu>, options: LoadOptions) -> Self {
         let guard = Some(gpu.guard());
-        Self {
-            gpu,
-            guard,
-            config: None,
-            weights: Weights::default(),
-            metadata: None,
-            file: None,
-            last_file: "the model".into(),
-        }
+        let blueprint = Blueprint::new(gpu.limits(), options);
+        Self { gpu, guard, blueprint, weights: Weights::default(), file: None }
     }
 
     /// Gives the configuration of the safetensors files to come.
     pub fn set_config(&mut self, config: ModelConfig) {
-        self.config = Some(config);
-    }
-
-    /// The configuration: that given, or read from a GGUF header.
-    #[must_use]
-    pub fn config(&self) -> Option<&ModelConfig> {
-        self.config.as_ref()
+        self.blueprint.set_config(config);
     }
 
     /// A GGUF file's metadata, once its header has been read.
     #[must_use]
     pub fn metadata(&self) -> Option<&Metadata> {
-        self.metadata.as_ref()
+        self.blueprint.metadata()
     }
 
     /// Begins a file. With its `size` in bytes, a truncated one is noticed at once.
@@ -128,34 +118,30 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] when it ended too early.
+    /// [`Error::Corrupt`] when it ended too early; and as [`Loader::push`].
     pub fn end_file(&mut self) -> Result<()> {
-        let file = self.file.take().ok_or_else(|| Error::Internal("a file ended that did not begin".into()))?;
+        let mut file = self.file.take().ok_or_else(|| Error::Internal("a file ended that did not begin".into()))?;
+        if let Stage::Header { bytes, .. } = &file.stage {
+            // Its size is known now: the parser says what is wrong with a header that ends here.
+            file.size = Some(bytes.len() as u64);
+            self.parse(&mut file)?;
+        }
         let name = &file.name;
         match &file.stage {
-            // The parser knows best what is wrong with a header that ends here.
-            Stage::Header { bytes, .. } => match parse_header(name, bytes, Some(bytes.len() as u64))? {
-                Progress::Done(_) => {}
-                Progress::NeedMore(needed) => {
-                    return Err(Error::Corrupt(format!(
-                        "{name} is truncated: its header needs {needed} bytes but the file has {}; download it again",
-                        bytes.len()
-                    )));
-                }
+            Stage::Header { bytes, needed } => Err(Error::Corrupt(format!(
+                "{name} is truncated: its header needs {needed} bytes but the file has {}; download it again",
+                bytes.len()
+            ))),
+            Stage::Tensors { tensors, next, .. } => match tensors.get(*next) {
+                None => Ok(()),
+                Some((tensor, _)) => Err(Error::Corrupt(format!(
+                    "{name} is truncated: tensor {:?} ends at byte {} but the file has {} bytes; download it again",
+                    tensor.name,
+                    tensor.end(),
+                    file.pos
+                ))),
             },
-            Stage::Tensors { header, next, .. } => {
-                if let Some(tensor) = header.tensors.get(*next) {
-                    return Err(Error::Corrupt(format!(
-                        "{name} is truncated: tensor {:?} ends at byte {} but the file has {} bytes; download it again",
-                        tensor.name,
-                        tensor.end(),
-                        file.pos
-                    )));
-                }
-            }
         }
-        self.last_file = file.name;
-        Ok(())
     }
 
     /// Waits until the device has taken what was pushed: what is queued takes memory outside the device, so
@@ -175,24 +161,20 @@ impl Loader {
         Ok(())
     }
 
-    /// Checks that no weight is missing and plans the model, with a context of `context_length` tokens, or as
-    /// many as it was trained for up to 4096.
+    /// Checks that no weight is missing, and plans the model.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] when weights are missing, [`Error::Internal`] when the last file was not ended; what the
-    /// device reported; and see the context.
-    pub async fn finish(mut self, context_length: Option<usize>) -> Result<Model> {
+    /// [`Error::Corrupt`] when weights are missing, [`Error::Internal`] when the last file was not ended; and what the
+    /// device reported.
+    pub async fn finish(mut self) -> Result<Model> {
         if let Some(file) = &self.file {
             return Err(Error::Internal(format!("the model was finished before {} ended", file.name)));
         }
         self.flush().await?;
-        let Some(config) = self.config else {
-            return Err(Error::Corrupt(format!("{}: no configuration was found", self.last_file)));
-        };
-        self.weights.check_complete(&config, &self.last_file)?;
+        self.blueprint.check_complete()?;
         drop(self.guard);
-        Model::new(self.gpu, config, &self.weights, context_length).await
+        Model::new(self.gpu, &self.blueprint, &self.weights).await
     }
 
     fn push_to(&mut self, file: &mut File, bytes: &[u8]) -> Result<()> {
@@ -200,26 +182,32 @@ impl Loader {
             return self.push_tensors(file, bytes);
         };
         head.extend_from_slice(bytes);
-        if (head.len() as u64) < *needed {
-            return Ok(());
-        }
-        match parse_header(&file.name, head, file.size)? {
+        if (head.len() as u64) < *needed { Ok(()) } else { self.parse(file) }
+    }
+
+    /// Parses the header and, if it is whole, makes room for the tensors and takes what came of them.
+    fn parse(&mut self, file: &mut File) -> Result<()> {
+        let Stage::Header { bytes, needed } = &mut file.stage else { return Ok(()) };
+        match parse_header(&file.name, bytes, file.size)? {
             Progress::NeedMore(more) => {
-                *needed = more;
+                // Every attempt begins anew. Without the file's size the parser asks for the least it needs, so wait
+                // for twice as much as did not suffice: `end_file` tries again where the file has less.
+                *needed = if file.size.is_some() { more } else { more.max(2 * bytes.len() as u64) };
                 Ok(())
             }
             Progress::Done(header) => {
-                let head = std::mem::take(head);
-                let destinations = self.begin_tensors(&header, &head)?;
-                file.stage = Stage::Tensors { header, destinations, next: 0, rows: Rows::default() };
+                let head = std::mem::take(bytes);
+                let tensors = self.blueprint.add(header)?;
+                self.weights.allocate(&self.gpu, &self.blueprint)?;
+                file.stage = Stage::Tensors { tensors, next: 0, rows: Box::default() };
                 self.push_tensors(file, &head)
             }
         }
     }
 
     fn push_tensors(&self, file: &mut File, mut bytes: &[u8]) -> Result<()> {
-        let Stage::Tensors { header, destinations, next, rows } = &mut file.stage else { return Ok(()) };
-        while let Some(tensor) = header.tensors.get(*next) {
+        let Stage::Tensors { tensors, next, rows } = &mut file.stage else { return Ok(()) };
+        while let Some((tensor, destination)) = tensors.get(*next) {
             // What lies between tensors is padding.
             let gap = tensor.offset.saturating_sub(file.pos).min(bytes.len() as u64);
             bytes = &bytes[gap as usize..];
@@ -229,7 +217,7 @@ impl Loader {
             }
             let here = (tensor.end() - file.pos).min(bytes.len() as u64);
             let (mine, rest) = bytes.split_at(here as usize);
-            self.push_tensor(&header.file, tensor, &destinations[*next], rows, mine)?;
+            self.push_tensor(&file.name, tensor, destination, rows, mine)?;
             bytes = rest;
             file.pos += here;
             if file.pos == tensor.end() {
@@ -239,22 +227,6 @@ impl Loader {
         }
         file.pos += bytes.len() as u64;
         Ok(())
-    }
-
-    /// The header is there: read the configuration if it is a GGUF file's, and make room on the device.
-    fn begin_tensors(&mut self, header: &Header, head: &[u8]) -> Result<Vec<Destination>> {
-        let is_gguf = head.starts_with(b"GGUF");
-        if is_gguf && self.metadata.is_none() {
-            self.config = Some(ModelConfig::from_gguf(header)?);
-            self.metadata = Some(header.metadata.clone());
-        }
-        let config = self.config.as_ref().ok_or_else(|| {
-            Error::InvalidArgument(format!(
-                "{}: safetensors hold no configuration; give the config.json that belongs to them",
-                header.file
-            ))
-        })?;
-        self.weights.allocate(&self.gpu, config, header)
     }
 
     fn push_tensor(
@@ -303,9 +275,9 @@ impl Loader {
         match destination {
             Destination::Skip => Ok(()),
             Destination::Norm(id) => self.write_norm(file, tensor, *id, bytes),
-            Destination::Rows { matrix, spans, unit } => {
-                self.write_rows(tensor, *matrix, spans, *unit, rows, bytes);
-                Ok(())
+            Destination::Rows { matrix, spans, unit, dtype } => {
+                let to = Target { matrix: self.weights.matrix(*matrix), spans, unit: *unit, dtype: *dtype };
+                self.write_rows(file, tensor, &to, rows, bytes)
             }
         }
     }
@@ -322,36 +294,64 @@ impl Loader {
 
     fn write_rows(
         &self,
+        file: &str,
         tensor: &TensorInfo,
-        matrix: MatrixId,
-        spans: &[Span],
-        unit: usize,
+        to: &Target,
         rows: &mut Rows,
         mut bytes: &[u8],
-    ) {
-        let layout = Layout::new(tensor.dtype, tensor.cols() as usize);
+    ) -> Result<()> {
         let row_bytes = (tensor.bytes / tensor.rows()) as usize;
-        while let Some(span) = spans.iter().find(|span| span.rows.contains(&rows.row))
+        while let Some(span) = to.spans.iter().find(|span| span.rows.contains(&rows.row))
             && !bytes.is_empty()
         {
             let n_rows = (bytes.len() / row_bytes).min(span.rows.end - rows.row);
             let (mine, rest) = bytes.split_at(n_rows * row_bytes);
             rows.quants.clear();
             rows.aux.clear();
-            for unit_bytes in mine.chunks(unit * row_bytes) {
-                for i in 0..unit {
-                    let row = interleaved(i, unit);
+            for unit_bytes in mine.chunks(to.unit * row_bytes) {
+                for i in 0..to.unit {
+                    let row = interleaved(i, to.unit);
                     let row = &unit_bytes[row * row_bytes..(row + 1) * row_bytes];
-                    layout.repack_row(row, &mut rows.quants, &mut rows.aux);
+                    rows.repack(tensor, to.dtype, row).map_err(|error| match error {
+                        Error::Corrupt(why) => Error::Corrupt(format!("{file}: tensor {:?}: {why}", tensor.name)),
+                        error => error,
+                    })?;
                 }
             }
-            let piece = &self.weights.matrix(matrix)[span.piece];
+            let piece = &to.matrix[span.piece];
             let piece_row = span.piece_row + rows.row - span.rows.start;
             piece.write_rows(&self.gpu, piece_row, &rows.quants, &rows.aux);
             rows.row += n_rows;
             bytes = rest;
         }
+        Ok(())
     }
+}
+
+impl Rows {
+    /// Appends a row in the device's layout, quantised if `dtype` is not the file's.
+    fn repack(&mut self, tensor: &TensorInfo, dtype: Dtype, row: &[u8]) -> Result<()> {
+        let cols = tensor.cols() as usize;
+        let layout = Layout::new(dtype, cols);
+        if dtype == tensor.dtype {
+            layout.repack_row(row, &mut self.quants, &mut self.aux);
+            return Ok(());
+        }
+        self.values.resize(cols, 0.0);
+        self.encoded.clear();
+        blocks::decode_row(tensor.dtype, row, &mut self.values)?;
+        blocks::encode_row(dtype, &self.values, &mut self.encoded)?;
+        layout.repack_row(&self.encoded, &mut self.quants, &mut self.aux);
+        Ok(())
+    }
+}
+
+/// Where rows go: [`Destination::Rows`], with the pieces.
+struct Target<'a> {
+    matrix: &'a [Piece],
+    spans: &'a [Span],
+    unit: usize,
+    dtype: Dtype,
 }
 
 /// The row of a head that becomes row `i` when pairs (j, j + n / 2) are to be neighbours: 2j + s comes from

@@ -4,7 +4,7 @@
 //! the engine while it runs; what is asked meanwhile is answered from copies, or refused. Errors are JavaScript
 //! `Error`s with the `code` of [`Error::code`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use serde::Deserialize;
@@ -14,9 +14,11 @@ use wasm_bindgen::prelude::*;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
+use crate::format::{Progress, parse_header};
 use crate::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
 use crate::loader::Loader;
 use crate::model::Model;
+use crate::model::blueprint::{Blueprint, LoadOptions};
 use crate::sampler::Sampling;
 use crate::score;
 use crate::session::{self, Cancel, GenerateOptions, Generation, Piece};
@@ -26,7 +28,6 @@ use crate::tokenizer::{GgufVocab, Tokenizer};
 #[wasm_bindgen(js_name = Engine)]
 pub struct WasmEngine {
     gpu: Rc<Gpu>,
-    context_length: Cell<Option<usize>>,
     loader: RefCell<Option<Loader>>,
     tokenizer: RefCell<Option<Rc<Tokenizer>>>,
     model: RefCell<Option<Model>>,
@@ -129,7 +130,6 @@ impl WasmEngine {
         let gpu = Rc::new(Gpu::open(&options).await.map_err(|error| to_js(&error))?);
         Ok(Self {
             gpu,
-            context_length: Cell::new(None),
             loader: RefCell::new(None),
             tokenizer: RefCell::new(None),
             model: RefCell::new(None),
@@ -143,21 +143,18 @@ impl WasmEngine {
         json_to_js(&self.adapter_json())
     }
 
-    /// Begins a model: `{contextLength?, configJson?: string, tokenizerJson?: Uint8Array}`. The configuration is for
-    /// safetensors; the tokenizer wins over a GGUF file's own vocabulary.
+    /// Begins a model: `{contextLength?, quantize?: string, configJson?: string, tokenizerJson?: Uint8Array}`. The
+    /// configuration is for safetensors; the tokenizer wins over a GGUF file's own vocabulary; matrices of floats are
+    /// quantised by the recipe of that name.
     pub fn begin(&self, options: &JsValue) -> Result<(), JsValue> {
-        let field = |name: &str| js_sys::Reflect::get(options, &name.into()).unwrap_or(JsValue::UNDEFINED);
-        let context_length = field("contextLength").as_f64().map(|length| length as usize);
-        let config_json = field("configJson").as_string();
-        let tokenizer_json = field("tokenizerJson").dyn_into::<js_sys::Uint8Array>().ok();
+        let tokenizer_json = field(options, "tokenizerJson").dyn_into::<js_sys::Uint8Array>().ok();
         let begin = || {
-            let mut loader = Loader::new(Rc::clone(&self.gpu));
-            if let Some(text) = config_json {
-                loader.set_config(ModelConfig::from_json("config.json", &text)?);
+            let mut loader = Loader::new(Rc::clone(&self.gpu), load_options(options)?);
+            if let Some(config) = given_config(options)? {
+                loader.set_config(config);
             }
             let tokenizer =
                 tokenizer_json.map(|bytes| Tokenizer::from_json("tokenizer.json", &bytes.to_vec())).transpose()?;
-            self.context_length.set(context_length);
             self.model.replace(None);
             self.tokenizer.replace(tokenizer.map(Rc::new));
             self.loader.replace(Some(loader));
@@ -201,7 +198,7 @@ impl WasmEngine {
             {
                 self.tokenizer.replace(Some(Rc::new(Tokenizer::from_gguf(vocab)?)));
             }
-            let model = loader.finish(self.context_length.get()).await?;
+            let model = loader.finish().await?;
             self.info.replace(self.info_json(&model));
             self.model.replace(Some(model));
             Ok(())
@@ -353,6 +350,70 @@ impl WasmEngine {
     }
 }
 
+/// What a model will be on a device, from the headers of its files.
+#[wasm_bindgen(js_name = ModelPlan)]
+pub struct WasmPlan {
+    blueprint: Blueprint,
+}
+
+#[wasm_bindgen(js_class = ModelPlan)]
+impl WasmPlan {
+    /// `{contextLength?, quantize?, configJson?}` as for `Engine.begin`, and `{limits: {maxBufferSize,
+    /// maxStorageBufferBindingSize}}` of the adapter; WebGPU's defaults where absent.
+    #[wasm_bindgen(constructor)]
+    pub fn new(options: &JsValue) -> Result<WasmPlan, JsValue> {
+        let given = field(options, "limits");
+        let limit = |name: &str, default: u64| field(&given, name).as_f64().map_or(default, |limit| limit as u64);
+        let defaults = wgpu::Limits::default();
+        let limits = wgpu::Limits {
+            max_buffer_size: limit("maxBufferSize", defaults.max_buffer_size),
+            max_storage_buffer_binding_size: limit(
+                "maxStorageBufferBindingSize",
+                defaults.max_storage_buffer_binding_size,
+            ),
+            ..defaults
+        };
+        let plan = || {
+            let mut blueprint = Blueprint::new(limits, load_options(options)?);
+            if let Some(config) = given_config(options)? {
+                blueprint.set_config(config);
+            }
+            Ok(Self { blueprint })
+        };
+        plan().map_err(|error: Error| to_js(&error))
+    }
+
+    /// Takes the beginning of a file. Returns 0 if it holds the header, else how many bytes of the file to come back
+    /// with.
+    #[wasm_bindgen(js_name = addFile)]
+    pub fn add_file(&mut self, name: &str, head: &[u8], size: Option<f64>) -> Result<f64, JsValue> {
+        let mut add = || match parse_header(name, head, size.map(|size| size as u64))? {
+            Progress::NeedMore(n_bytes) => Ok(n_bytes as f64),
+            Progress::Done(header) => self.blueprint.add(header).map(|_| 0.0),
+        };
+        add().map_err(|error| to_js(&error))
+    }
+
+    /// `{architecture, parameters, quantization, contextLength, weightBytes, kvBytes, gpuBytes}`, when all files were
+    /// added.
+    pub fn finish(&self) -> Result<JsValue, JsValue> {
+        let finish = || {
+            self.blueprint.check_complete()?;
+            let (config, memory) = (self.blueprint.config()?, self.blueprint.memory()?);
+            Ok(json!({
+                "architecture": config.architecture,
+                "parameters": config.parameters(),
+                "quantization": self.blueprint.quantization(),
+                "contextLength": self.blueprint.context_length()?,
+                "weightBytes": memory.weights,
+                "kvBytes": memory.kv,
+                "gpuBytes": memory.total(),
+            }))
+        };
+        json_to_js(&finish().map_err(|error: Error| to_js(&error))?)
+    }
+}
+
 /// Stops a generation.
 #[wasm_bindgen(js_name = Cancel)]
 #[derive(Default)]
@@ -439,6 +500,23 @@ fn generation_json(generation: &Generation) -> Value {
 
 fn busy() -> Error {
     Error::InvalidArgument("no model is ready: load one first, and wait for the run under way to end".into())
+}
+
+/// A property; `undefined` where there is none.
+fn field(object: &JsValue, name: &str) -> JsValue {
+    js_sys::Reflect::get(object, &name.into()).unwrap_or(JsValue::UNDEFINED)
+}
+
+fn load_options(options: &JsValue) -> Result<LoadOptions> {
+    Ok(LoadOptions {
+        context_length: field(options, "contextLength").as_f64().map(|length| length as usize),
+        quantize: field(options, "quantize").as_string().map(|name| name.parse()).transpose()?,
+    })
+}
+
+fn given_config(options: &JsValue) -> Result<Option<ModelConfig>> {
+    let text = field(options, "configJson").as_string();
+    text.map(|text| ModelConfig::from_json("config.json", &text)).transpose()
 }
 
 fn not_begun() -> JsValue {

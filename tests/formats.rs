@@ -55,7 +55,7 @@ fn every_type_decodes_bit_for_bit_as_the_gguf_package_does() {
 #[test]
 fn encoders_write_the_bytes_that_the_gguf_package_does() {
     let values = floats("values.f32");
-    for dtype in [Dtype::F16, Dtype::BF16, Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1] {
+    for dtype in [Dtype::F16, Dtype::BF16, Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0] {
         let name = dtype.name();
         let mut found = Vec::new();
         for row in values.chunks(COLS) {
@@ -154,7 +154,7 @@ fn encoders_refuse_what_has_no_encoding_and_leave_the_output_as_it_was() {
         assert!(error.to_string().contains(word), "{error} lacks {word:?}");
         assert_eq!(out, [1, 2, 3], "{}: the output changed", dtype.name());
     };
-    for dtype in [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q4K, Dtype::Q6K] {
+    for dtype in [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0, Dtype::Q4K, Dtype::Q6K] {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             refused(dtype, &row(value), "corrupt", "has no encoding");
         }

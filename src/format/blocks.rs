@@ -50,7 +50,7 @@ pub fn decode_row(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 
 /// Encodes a row and appends its bytes to `out`.
 ///
-/// `Q4_0`, `Q4_1` and `Q8_0` give the bytes that the `gguf` package does; for `Q4_K` and `Q6_K`, which it
+/// `Q4_0`, `Q4_1`, `Q5_0` and `Q8_0` give the bytes that the `gguf` package does; for `Q4_K` and `Q6_K`, which it
 /// does not encode, scales are searched for that make the squared error of each sub-block small.
 ///
 /// # Errors
@@ -94,12 +94,13 @@ fn try_encode_row(dtype: Dtype, values: &[f32], out: &mut Vec<u8>) -> Result<()>
         }
         Dtype::Q4_0 => encode_blocks(name, values, out, encode_q4_0)?,
         Dtype::Q4_1 => encode_blocks(name, values, out, encode_q4_1)?,
+        Dtype::Q5_0 => encode_blocks(name, values, out, encode_q5_0)?,
         Dtype::Q8_0 => encode_blocks(name, values, out, encode_q8_0)?,
         Dtype::Q4K => encode_blocks(name, values, out, k::encode_q4_k)?,
         Dtype::Q6K => encode_blocks(name, values, out, k::encode_q6_k)?,
-        Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q2K | Dtype::Q3K | Dtype::Q5K => {
+        Dtype::Q5_1 | Dtype::Q2K | Dtype::Q3K | Dtype::Q5K => {
             return Err(Error::UnsupportedModel(format!(
-                "quantising to {name} is not supported; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K are"
+                "quantising to {name} is not supported; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q4_K and Q6_K are"
             )));
         }
     }
@@ -248,6 +249,19 @@ fn encode_q4_1(block: &[f32; LEN], out: &mut Vec<u8>) -> Result<()> {
     push_scale("Q4_1", d, out)?;
     push_scale("Q4_1", min, out)?;
     push_nibbles(block, |w| (w - min) * id + 0.5, out);
+    Ok(())
+}
+
+/// As `Q4_0`, with −16.
+fn encode_q5_0(block: &[f32; LEN], out: &mut Vec<u8>) -> Result<()> {
+    let furthest = block.iter().fold(block[0], |max, w| if w.abs() > max.abs() { *w } else { max });
+    let d = furthest / -16.0;
+    let id = inverse(d);
+    push_scale("Q5_0", d, out)?;
+    let q = block.map(|w| ((w * id + 16.5) as u8).min(31));
+    let qh = q.iter().rev().fold(0_u32, |bits, q| bits << 1 | u32::from(q >> 4));
+    out.extend(qh.to_le_bytes());
+    out.extend((0..16).map(|j| q[j] & 15 | (q[j + 16] & 15) << 4));
     Ok(())
 }
 

@@ -94,6 +94,12 @@ impl Dtype {
         }
     }
 
+    /// Whether weights are stored one by one, as floating-point numbers.
+    #[must_use]
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+
     /// Weights in a block; 1 for the floating-point types.
     #[must_use]
     pub const fn block_len(self) -> usize {

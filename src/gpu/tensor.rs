@@ -4,15 +4,30 @@ use super::Gpu;
 use crate::format::Dtype;
 use crate::format::repack::{CHUNK, Layout};
 
-/// Rows of a matrix, in one dtype, in two planes (see [`crate::format::repack`]).
-#[derive(Debug)]
-pub struct Piece {
+/// Which rows of a matrix a piece has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PieceShape {
     /// How a row lies in the planes.
     pub layout: Layout,
     /// The piece's first row in the whole matrix.
     pub first_row: usize,
     /// Rows in the piece.
     pub n_rows: usize,
+}
+
+impl PieceShape {
+    /// Bytes in both planes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        4 * self.n_rows as u64 * (self.layout.quants_row_words() + self.layout.aux_row_words()) as u64
+    }
+}
+
+/// Rows of a matrix, in one dtype, in two planes (see [`crate::format::repack`]).
+#[derive(Debug)]
+pub struct Piece {
+    /// Which rows.
+    pub shape: PieceShape,
     /// `[n_rows, quants_row_words]` words.
     pub quants: wgpu::Buffer,
     /// `[n_rows, aux_row_words]` words; absent for floats.
@@ -22,14 +37,14 @@ pub struct Piece {
 impl Piece {
     /// A piece of zeros.
     #[must_use]
-    pub fn new(gpu: &Gpu, label: &str, dtype: Dtype, first_row: usize, n_rows: usize, cols: usize) -> Self {
-        let layout = Layout::new(dtype, cols);
+    pub fn new(gpu: &Gpu, label: &str, shape: PieceShape) -> Self {
+        let PieceShape { layout, n_rows, .. } = shape;
         let plane = |row_words: usize, plane: &str| {
-            gpu.storage(&format!("{label} {} {plane}", dtype.name()), n_rows as u64 * row_words as u64 * 4)
+            gpu.storage(&format!("{label} {} {plane}", layout.dtype.name()), n_rows as u64 * row_words as u64 * 4)
         };
         let quants = plane(layout.quants_row_words(), "quants");
         let aux = (layout.aux_row_words() > 0).then(|| plane(layout.aux_row_words(), "aux"));
-        Self { layout, first_row, n_rows, quants, aux }
+        Self { shape, quants, aux }
     }
 
     /// The aux plane. Floats have none: any buffer will do for the binding they do not read.
@@ -38,18 +53,12 @@ impl Piece {
         self.aux.as_ref().unwrap_or(&self.quants)
     }
 
-    /// Bytes in both planes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.quants.size() + self.aux.as_ref().map_or(0, wgpu::Buffer::size)
-    }
-
     /// Writes whole rows from `row` on, given in both planes.
     pub fn write_rows(&self, gpu: &Gpu, row: usize, quants: &[u32], aux: &[u32]) {
         let at = |row_words: usize| row as u64 * row_words as u64 * 4;
-        gpu.queue.write_buffer(&self.quants, at(self.layout.quants_row_words()), bytemuck::cast_slice(quants));
+        gpu.queue.write_buffer(&self.quants, at(self.shape.layout.quants_row_words()), bytemuck::cast_slice(quants));
         if let Some(plane) = &self.aux {
-            gpu.queue.write_buffer(plane, at(self.layout.aux_row_words()), bytemuck::cast_slice(aux));
+            gpu.queue.write_buffer(plane, at(self.shape.layout.aux_row_words()), bytemuck::cast_slice(aux));
         }
     }
 }

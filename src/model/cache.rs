@@ -22,29 +22,41 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// An empty cache for `max_seq` tokens.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfMemory`] when a layer's keys exceed a binding of the device.
-    pub fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Result<Self> {
-        let row_bytes = (config.n_kv_heads * head_vecs(config) * 8) as u64;
-        let limit = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
-        let bytes = row_bytes * max_seq as u64;
-        if bytes > limit {
-            return Err(Error::OutOfMemory(format!(
-                "the KV cache of a context of {max_seq} tokens takes {bytes} bytes a layer, but a binding of this \
-                 device holds {limit}; ask for a context of at most {}",
-                limit / row_bytes
-            )));
-        }
+    /// An empty cache for `max_seq` tokens, which was checked to fit.
+    #[must_use]
+    pub fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
+        let bytes = row_bytes(config) * max_seq as u64;
         let layers = (0..config.n_layers)
             .map(|layer| LayerCache {
                 k: gpu.storage(&format!("k_cache {layer}"), bytes),
                 v: gpu.storage(&format!("v_cache {layer}"), bytes),
             })
             .collect();
-        Ok(Self { layers, max_seq, ids: Vec::new() })
+        Self { layers, max_seq, ids: Vec::new() }
+    }
+
+    /// Checks that a cache for `max_seq` tokens fits a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] when a layer's keys exceed a binding.
+    pub fn check_fits(limits: &wgpu::Limits, config: &ModelConfig, max_seq: usize) -> Result<()> {
+        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let (row_bytes, bytes) = (row_bytes(config), row_bytes(config) * max_seq as u64);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::OutOfMemory(format!(
+            "the KV cache of a context of {max_seq} tokens takes {bytes} bytes a layer, but a binding of this device \
+             holds {limit}; ask for a context of at most {}",
+            limit / row_bytes
+        )))
+    }
+
+    /// Bytes of a cache for `max_seq` tokens.
+    #[must_use]
+    pub fn bytes_of(config: &ModelConfig, max_seq: usize) -> u64 {
+        2 * config.n_layers as u64 * row_bytes(config) * max_seq as u64
     }
 
     /// The buffers, by layer.
@@ -80,6 +92,11 @@ impl Cache {
     pub fn truncate(&mut self, n_tokens: usize) {
         self.ids.truncate(n_tokens);
     }
+}
+
+/// Bytes of a token's keys in a layer, and of its values.
+fn row_bytes(config: &ModelConfig) -> u64 {
+    (config.n_kv_heads * head_vecs(config) * 8) as u64
 }
 
 /// Vec4 of f32 in a head, padded to whole vec4 of f16 in the cache.

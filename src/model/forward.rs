@@ -18,8 +18,9 @@ use std::rc::Rc;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::blueprint::MatrixId;
 use super::cache::{Cache, head_vecs};
-use super::weights::{MatrixId, Weights};
+use super::weights::Weights;
 use super::{MAX_BATCH, MAX_LOGITS, SLICE_LEN};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
@@ -174,28 +175,57 @@ impl Plans {
 impl Buffers {
     fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
         use wgpu::BufferUsages as Usage;
-        let activation = |label: &str, width: usize| gpu.storage(label, (MAX_BATCH * padded(width) * 4) as u64);
-        let heads = config.n_heads * config.head_dim;
-        let n_slices = max_seq.div_ceil(SLICE_LEN as usize);
-        let logits_bytes = (MAX_LOGITS * config.vocab_size * 4) as u64;
+        let sizes = Sizes::new(config, max_seq);
         let step = || gpu.uniform("step", &Step::default());
-        let rope = rope_table(config, max_seq);
-        let rope_buffer = gpu.storage("rope", (rope.len() * 4) as u64);
-        gpu.queue.write_buffer(&rope_buffer, 0, bytemuck::cast_slice(&rope));
+        let rope = gpu.storage("rope", sizes.rope);
+        gpu.queue.write_buffer(&rope, 0, bytemuck::cast_slice(&rope_table(config, max_seq)));
         Self {
             ids: gpu.storage("ids", (MAX_BATCH * 4) as u64),
-            h: activation("h", config.hidden_size),
-            q: activation("q", heads),
-            attn: activation("attn", heads),
-            slices: gpu.storage("slices", (config.n_heads * n_slices * (config.head_dim + 2) * 4) as u64),
-            act: activation("act", config.intermediate_size),
-            logits: gpu.storage("logits", logits_bytes),
-            staging: gpu.buffer("logits staging", logits_bytes, Usage::MAP_READ | Usage::COPY_DST),
-            rope: rope_buffer,
+            h: gpu.storage("h", sizes.h),
+            q: gpu.storage("q", sizes.heads),
+            attn: gpu.storage("attn", sizes.heads),
+            slices: gpu.storage("slices", sizes.slices),
+            act: gpu.storage("act", sizes.act),
+            logits: gpu.storage("logits", sizes.logits),
+            staging: gpu.buffer("logits staging", sizes.logits, Usage::MAP_READ | Usage::COPY_DST),
+            rope,
             step: step(),
             head_step: step(),
         }
     }
+}
+
+/// Bytes of the larger [`Buffers`].
+struct Sizes {
+    h: u64,
+    /// Of `q`, and of `attn`.
+    heads: u64,
+    slices: u64,
+    act: u64,
+    /// Of `logits`, and of `staging`.
+    logits: u64,
+    rope: u64,
+}
+
+impl Sizes {
+    fn new(config: &ModelConfig, max_seq: usize) -> Self {
+        let activation = |width: usize| (MAX_BATCH * padded(width) * 4) as u64;
+        let n_slices = max_seq.div_ceil(SLICE_LEN as usize);
+        Self {
+            h: activation(config.hidden_size),
+            heads: activation(config.n_heads * config.head_dim),
+            slices: (config.n_heads * n_slices * (config.head_dim + 2) * 4) as u64,
+            act: activation(config.intermediate_size),
+            logits: (MAX_LOGITS * config.vocab_size * 4) as u64,
+            rope: (max_seq * config.head_dim * 4) as u64,
+        }
+    }
+}
+
+/// Bytes of all that is neither weights nor KV cache, but for some thousands.
+pub(super) fn activation_bytes(config: &ModelConfig, max_seq: usize) -> u64 {
+    let sizes = Sizes::new(config, max_seq);
+    sizes.h + 2 * sizes.heads + sizes.slices + sizes.act + 2 * sizes.logits + sizes.rope
 }
 
 /// cos and sin of `pos · theta^(−2j / head_dim)`: `[max_seq, head_dim / 2, 2]`, computed in f64 since a large
@@ -262,16 +292,16 @@ impl Recorder<'_> {
     fn embed(&self, plan: &mut Plan) {
         let b = self.buffers;
         for piece in self.weights.matrix(MatrixId::Embedding) {
-            let pipeline = self.gpu.pipeline(&Kernel::embed(piece.layout.dtype));
+            let pipeline = self.gpu.pipeline(&Kernel::embed(piece.shape.layout.dtype));
             let params = EmbedParams {
-                n_chunks: piece.layout.n_chunks as u32,
-                n_rows: piece.n_rows as u32,
-                first_row: piece.first_row as u32,
+                n_chunks: piece.shape.layout.n_chunks as u32,
+                n_rows: piece.shape.n_rows as u32,
+                first_row: piece.shape.first_row as u32,
                 y_stride: (padded(self.config.hidden_size) / 4) as u32,
             };
             let params = self.gpu.uniform("embed params", &params);
             let groups = vec![pipeline.bind(self.gpu, 0, &[&params, &b.ids, &piece.quants, piece.aux(), &b.h])];
-            let x = Extent::Fixed((piece.layout.n_chunks as u32).div_ceil(EMBED_CHUNKS));
+            let x = Extent::Fixed((piece.shape.layout.n_chunks as u32).div_ceil(EMBED_CHUNKS));
             plan.dispatches.push(Dispatch { pipeline, groups, grid: [x, Extent::TOKENS, Extent::Fixed(1)] });
         }
     }
@@ -313,7 +343,7 @@ impl Recorder<'_> {
     /// A dispatch for every piece of the matrix: none if the model does not have it.
     fn product(&self, plan: &mut Plan, core: Core, product: &Product<'_>, id: MatrixId) {
         for piece in self.weights.matrix(id) {
-            let kernel = Kernel::product(core, piece.layout.dtype, product.epilogue, product.norm.is_some());
+            let kernel = Kernel::product(core, piece.shape.layout.dtype, product.epilogue, product.norm.is_some());
             let pipeline = self.gpu.pipeline(&kernel);
             let params = self.product_params(product, piece, id);
             let uniform = self.gpu.uniform("product params", &params);
@@ -344,10 +374,10 @@ impl Recorder<'_> {
             _ => config.hidden_size,
         };
         ProductParams {
-            n_chunks: piece.layout.n_chunks as u32,
-            n_rows: piece.n_rows as u32,
-            n_pairs: piece.n_rows.div_ceil(2) as u32,
-            first_row: piece.first_row as u32,
+            n_chunks: piece.shape.layout.n_chunks as u32,
+            n_rows: piece.shape.n_rows as u32,
+            n_pairs: piece.shape.n_rows.div_ceil(2) as u32,
+            first_row: piece.shape.first_row as u32,
             x_stride: (padded(cols) / 4) as u32,
             y_stride: product.y_width as u32,
             cols: cols as u32,

@@ -1,6 +1,7 @@
 //! The transformer on the device: weights, KV cache and plans, and steps that run them. It knows tokens by
 //! number only, and neither text nor how the next one is chosen.
 
+pub mod blueprint;
 mod cache;
 mod forward;
 mod weights;
@@ -8,10 +9,10 @@ mod weights;
 use std::ops::Range;
 use std::rc::Rc;
 
+use blueprint::Blueprint;
 pub use cache::Cache;
 use forward::Plans;
-pub(crate) use weights::{Destination, Span};
-pub use weights::{MatrixId, Weights};
+pub use weights::Weights;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -26,9 +27,6 @@ pub const MAX_LOGITS: usize = 32;
 
 /// Cached positions per slice of the attention while decoding.
 const SLICE_LEN: u32 = 256;
-
-/// The context's length where the caller names none and the model allows it.
-const DEFAULT_CONTEXT: usize = 4096;
 
 /// A model on the device, with one context.
 #[derive(Debug)]
@@ -46,35 +44,19 @@ pub struct Model {
 }
 
 impl Model {
-    /// Plans the model whose `weights` are on the device, with a context of `context_length` tokens, or as
-    /// many as the model was trained for up to 4096.
+    /// Plans the model whose `weights` are on the device.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a context that the model does not have, [`Error::OutOfMemory`] for one
-    /// that the device cannot hold.
-    pub(crate) async fn new(
-        gpu: Rc<Gpu>,
-        config: ModelConfig,
-        weights: &Weights,
-        context_length: Option<usize>,
-    ) -> Result<Self> {
-        let max_seq = match context_length {
-            None => config.context_length.min(DEFAULT_CONTEXT),
-            Some(n) if n > 0 && n <= config.context_length => n,
-            Some(n) => {
-                return Err(Error::InvalidArgument(format!(
-                    "a context of {n} tokens was asked for; this model takes 1 to {}",
-                    config.context_length
-                )));
-            }
-        };
+    /// What the device reports, such as [`Error::OutOfMemory`].
+    pub(crate) async fn new(gpu: Rc<Gpu>, blueprint: &Blueprint, weights: &Weights) -> Result<Self> {
+        let config = blueprint.config()?.clone();
         let guard = gpu.guard();
-        let cache = Cache::new(&gpu, &config, max_seq)?;
+        let cache = Cache::new(&gpu, &config, blueprint.context_length()?);
         let plans = Plans::new(&gpu, &config, weights, &cache)?;
         gpu.wait().await?;
         guard.finish().await?;
-        let (weight_bytes, quantization) = (weights.bytes(), weights.quantization());
+        let (weight_bytes, quantization) = (weights.bytes(), blueprint.quantization());
         Ok(Self { gpu, config, plans, cache, weight_bytes, quantization, n_dispatches: 0, pending_logits: 0 })
     }
 

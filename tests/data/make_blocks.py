@@ -102,7 +102,7 @@ def main() -> None:
         (OUT / f"{kind.name}.f32").write_bytes(weights.tobytes())
     rows = values()
     (OUT / "values.f32").write_bytes(rows.tobytes())
-    for kind in [T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q4_1]:
+    for kind in [T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0]:
         (OUT / f"{kind.name}.encoded").write_bytes(quantize(rows, kind).tobytes())
 
 

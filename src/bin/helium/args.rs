@@ -10,6 +10,8 @@ use helium_webgpu::Error;
 use helium_webgpu::files::ModelFiles;
 use helium_webgpu::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
 use helium_webgpu::model::Model;
+use helium_webgpu::model::blueprint::LoadOptions;
+use helium_webgpu::recipe::Recipe;
 use helium_webgpu::tokenizer::Tokenizer;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -136,6 +138,9 @@ pub(crate) struct GpuArgs {
     /// Tokens the context holds [default: what the model was trained for, up to 4096]
     #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
     context: Option<usize>,
+    /// Quantise matrices of F32, F16 and BF16 while they load
+    #[arg(long, value_name = "q8_0|q4_0|q4_k_m|q6_k|f16")]
+    quantize: Option<Recipe>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -153,7 +158,7 @@ enum Features {
 impl GpuArgs {
     /// Opens the device and loads the model, with a progress bar if it takes long and somebody watches.
     pub(crate) async fn load(&self, files: &ModelFiles) -> Result<Model> {
-        let options = GpuOptions {
+        let gpu_options = GpuOptions {
             adapter: self.adapter.clone(),
             limits: match self.limits {
                 Limits::Default => LimitChoice::Default,
@@ -165,11 +170,12 @@ impl GpuArgs {
             },
             ..GpuOptions::default()
         };
-        let gpu = Rc::new(Gpu::open(&options).await?);
+        let gpu = Rc::new(Gpu::open(&gpu_options).await?);
+        let options = LoadOptions { context_length: self.context, quantize: self.quantize };
         let begin = Instant::now();
         let mut bar: Option<ProgressBar> = None;
         let model = files
-            .load(gpu, self.context, &mut |done, total| {
+            .load(gpu, options, &mut |done, total| {
                 if bar.is_none() && begin.elapsed() > Duration::from_millis(300) {
                     bar = Some(progress_bar(total));
                 }

@@ -4,6 +4,7 @@
 use helium_webgpu::config::ModelConfig;
 use helium_webgpu::loader::Loader;
 use helium_webgpu::model::Model;
+use helium_webgpu::model::blueprint::LoadOptions;
 use helium_webgpu::score::visit_logits;
 use serde::Deserialize;
 use std::ops::ControlFlow;
@@ -121,7 +122,8 @@ async fn check(golden: &'static Golden, is_plain: bool) -> Outcome {
 }
 
 async fn load(golden: &Golden, is_plain: bool, portion: usize) -> Result<Model, String> {
-    let mut loader = Loader::new(open(is_plain).await?);
+    let options = LoadOptions { context_length: Some(96), ..LoadOptions::default() };
+    let mut loader = Loader::new(open(is_plain).await?, options);
     if let Some(config) = golden.config {
         loader.set_config(ModelConfig::from_json("config.json", config).map_err(text)?);
     }
@@ -133,7 +135,7 @@ async fn load(golden: &Golden, is_plain: bool, portion: usize) -> Result<Model, 
         loader.end_file().map_err(text)?;
         loader.flush().await.map_err(text)?;
     }
-    loader.finish(Some(96)).await.map_err(text)
+    loader.finish().await.map_err(text)
 }
 
 /// The largest deviations so far.

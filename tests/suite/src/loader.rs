@@ -9,6 +9,8 @@ use helium_webgpu::format::{Header, Progress, parse_header};
 use helium_webgpu::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
 use helium_webgpu::loader::Loader;
 use helium_webgpu::model::Model;
+use helium_webgpu::model::blueprint::{Blueprint, LoadOptions};
+use helium_webgpu::recipe::Recipe;
 
 use crate::{Case, Outcome, open, refused, text};
 
@@ -56,12 +58,18 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("loader_pieces_of_tied_q8_0", || pieces(None, TIED, [16 << 10, 9000])),
         Case::new("loader_pieces_of_heads", || pieces(Some(HALVES_CONFIG), HALVES, [8 << 10, 5000])),
         Case::new("loader_pieces_too_small", pieces_too_small),
+        Case::new("loader_quantizes", quantizes),
+        Case::new("loader_memory_is_foreseen", memory_is_foreseen),
     ]
 }
 
 /// A loader that has its configuration, if it needs one.
 fn loader(gpu: &Rc<Gpu>, config: Option<&str>) -> Result<Loader, Error> {
-    let mut loader = Loader::new(Rc::clone(gpu));
+    loader_with(gpu, config, LoadOptions::default())
+}
+
+fn loader_with(gpu: &Rc<Gpu>, config: Option<&str>, options: LoadOptions) -> Result<Loader, Error> {
+    let mut loader = Loader::new(Rc::clone(gpu), options);
     if let Some(config) = config {
         loader.set_config(ModelConfig::from_json("config.json", config)?);
     }
@@ -84,14 +92,18 @@ fn push<'a>(
 
 /// Loads a model of one GGUF file.
 pub(crate) async fn load_gguf(bytes: &[u8], context_length: usize) -> Result<Model, String> {
-    let mut loader = loader(&open(false).await?, None).map_err(text)?;
+    let mut loader = loader_with(&open(false).await?, None, context_of(context_length)).map_err(text)?;
     push(&mut loader, "model.gguf", Some(bytes.len() as u64), [bytes]).map_err(text)?;
-    loader.finish(Some(context_length)).await.map_err(text)
+    loader.finish().await.map_err(text)
+}
+
+fn context_of(n_tokens: usize) -> LoadOptions {
+    LoadOptions { context_length: Some(n_tokens), ..LoadOptions::default() }
 }
 
 /// The bits of the logits of some tokens: equal models give equal ones on one device.
 async fn fingerprint(loader: Loader) -> Result<Vec<u32>, String> {
-    let mut model = loader.finish(None).await.map_err(text)?;
+    let mut model = loader.finish().await.map_err(text)?;
     model.step(&[1, 200, 0, 77, 77, 12, 258, 3], 0..8).map_err(text)?;
     let logits = model.read_logits().await.map_err(text)?;
     match logits.iter().position(|logit| !logit.is_finite()) {
@@ -214,14 +226,14 @@ async fn missing_weights() -> Outcome {
         for (name, bytes) in SHARDS.iter().filter(|(name, _)| *name != missing) {
             push(&mut loader, name, None, [*bytes]).map_err(text)?;
         }
-        let result = loader.finish(None).await;
+        let result = loader.finish().await;
         refused(&format!("without {missing}"), result, "corrupt", "weights are missing")?;
     }
     // A name that may be skipped.
     let renamed = replaced(F16, b"blk.1.ffn_down.weight", b".attn_rot_embd.weight")?;
     let mut loader = loader(&gpu, None).map_err(text)?;
     push(&mut loader, "model.gguf", None, [&renamed[..]]).map_err(text)?;
-    refused("without blk.1.ffn_down.weight", loader.finish(None).await, "corrupt", "1 of ")
+    refused("without blk.1.ffn_down.weight", loader.finish().await, "corrupt", "1 of ")
 }
 
 async fn weights_twice() -> Outcome {
@@ -255,7 +267,7 @@ async fn calls_out_of_order() -> Outcome {
     let new = || loader(&gpu, None).map_err(text);
     refused("bytes before a file", new()?.push(Q4_1), "internal", "")?;
     refused("an end before a file", new()?.end_file(), "internal", "")?;
-    refused("finish before a file", new()?.finish(None).await, "corrupt", "configuration")?;
+    refused("finish before a file", new()?.finish().await, "corrupt", "configuration")?;
     let mut twice = new()?;
     twice.begin_file("first.gguf", None).map_err(text)?;
     refused("two files at once", twice.begin_file("second.gguf", None), "internal", "first.gguf")?;
@@ -263,7 +275,7 @@ async fn calls_out_of_order() -> Outcome {
     let mut open_file = new()?;
     open_file.begin_file("model.gguf", None).map_err(text)?;
     open_file.push(&Q4_1[..Q4_1.len() / 2]).map_err(text)?;
-    refused("finish within a file", open_file.finish(None).await, "internal", "model.gguf")
+    refused("finish within a file", open_file.finish().await, "internal", "model.gguf")
 }
 
 /// The model's own is 256.
@@ -272,14 +284,16 @@ async fn context_length() -> Outcome {
     for (asked, expected) in
         [(None, Some(256)), (Some(256), Some(256)), (Some(1), Some(1)), (Some(0), None), (Some(257), None)]
     {
-        let mut loader = loader(&gpu, None).map_err(text)?;
-        push(&mut loader, "model.gguf", None, [Q4_1]).map_err(text)?;
-        let result = loader.finish(asked).await;
+        let options = LoadOptions { context_length: asked, ..LoadOptions::default() };
+        let mut loader = loader_with(&gpu, None, options).map_err(text)?;
+        // Refused by the header alone: nobody should wait for gigabytes first.
+        let pushed = push(&mut loader, "model.gguf", None, [Q4_1]);
         let what = format!("a context of {asked:?}");
         match expected {
-            None => refused(&what, result, "invalid-argument", "1 to 256")?,
+            None => refused(&what, pushed, "invalid-argument", "1 to 256")?,
             Some(expected) => {
-                let found = result.map_err(text)?.max_seq();
+                pushed.map_err(text)?;
+                let found = loader.finish().await.map_err(text)?.max_seq();
                 if found != expected {
                     return Err(format!("{what} gave one of {found}, expected {expected}"));
                 }
@@ -325,9 +339,9 @@ fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<u8>, String> {
 async fn pieces(config: Option<&'static str>, bytes: &'static [u8], limits: [u64; 2]) -> Outcome {
     let mut whole: Option<([Vec<u32>; 2], usize)> = None;
     for max_binding_bytes in [None, Some(limits[0]), Some(limits[1])] {
-        let mut loader = loader(&open_with(max_binding_bytes).await?, config).map_err(text)?;
+        let mut loader = loader_with(&open_with(max_binding_bytes).await?, config, context_of(16)).map_err(text)?;
         push(&mut loader, "model", None, bytes.chunks(10_000)).map_err(text)?;
-        let mut model = loader.finish(Some(16)).await.map_err(text)?;
+        let mut model = loader.finish().await.map_err(text)?;
         let mut found = [const { Vec::new() }; 2];
         // Ids all over the vocabulary by matrix products, then one by matrix-vector products.
         for (ids, found) in [&[1, 200, 0, 77, 77, 12, 258, 3][..], &[290]].into_iter().zip(&mut found) {
@@ -351,12 +365,82 @@ async fn pieces(config: Option<&'static str>, bytes: &'static [u8], limits: [u64
 
 /// Not even one head of rows fits a binding, or not the KV cache.
 async fn pieces_too_small() -> Outcome {
-    let mut loader_of_k = loader(&open_with(Some(4000)).await?, None).map_err(text)?;
+    let mut loader_of_k = loader_with(&open_with(Some(4000)).await?, None, context_of(1)).map_err(text)?;
     let result = push(&mut loader_of_k, "model.gguf", None, [K]);
     refused("rows larger than a binding", result, "out-of-memory", "model.gguf")?;
     let mut loader_of_f16 = loader(&open_with(Some(8 << 10)).await?, None).map_err(text)?;
-    push(&mut loader_of_f16, "model.gguf", None, [F16]).map_err(text)?;
-    refused("a cache larger than a binding", loader_of_f16.finish(None).await, "out-of-memory", "context of 256")
+    let result = push(&mut loader_of_f16, "model.gguf", None, [F16]);
+    refused("a cache larger than a binding", result, "out-of-memory", "context of 256")
+}
+
+/// Floats that are quantised as they come, through portions that cut rows and heads anywhere.
+async fn quantizes() -> Outcome {
+    let gpu = open(true).await?;
+    let values =
+        |bits: Vec<u32>| -> Vec<f64> { bits.into_iter().map(|bits| f64::from(f32::from_bits(bits))).collect() };
+    let exact = values(fingerprint(whole(&gpu, None)?).await?);
+    let power: f64 = exact.iter().map(|logit| logit * logit).sum();
+    // The power of the difference to the logits of bf16 weights, relative to theirs. Each bit more divides the error
+    // of weights by 4, its square root halves; rows of 64 weights
+    // do not take 256-wide types, nor rows of 172 any.
+    for (recipe, types, most) in [
+        (Recipe::Q8_0, "Q8_0, BF16", 2e-3),
+        (Recipe::Q4_0, "Q4_0, BF16, Q8_0", 0.4),
+        (Recipe::Q4KM, "Q5_0, BF16, Q8_0", 0.08),
+        (Recipe::Q6K, "Q8_0, BF16", 2e-3),
+    ] {
+        let name = recipe.name();
+        let loader = whole(&gpu, Some(recipe))?;
+        let found = values(fingerprint(loader).await?);
+        let error: f64 = found.iter().zip(&exact).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / power;
+        if !(1e-12..most).contains(&error) {
+            return Err(format!("{name}: the logits differ by {error} of their power, expected at most {most}"));
+        }
+        let loader = whole(&gpu, Some(recipe))?;
+        let model = loader.finish().await.map_err(text)?;
+        if model.quantization() != types {
+            return Err(format!("{name}: the types are {}, expected {types}", model.quantization()));
+        }
+    }
+    // What has no encoding.
+    let mut bytes = HALVES.to_vec();
+    let header = header("model.safetensors", HALVES)?;
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let tensor = header.tensor(name).ok_or_else(|| format!("the file has no {name}"))?;
+    let end = tensor.end() as usize;
+    bytes[end - 2..end].copy_from_slice(&0x7f80_u16.to_le_bytes()); // infinity
+    let options = LoadOptions { quantize: Some(Recipe::Q8_0), ..LoadOptions::default() };
+    let mut loader = loader_with(&gpu, Some(HALVES_CONFIG), options).map_err(text)?;
+    refused("an infinite weight", push(&mut loader, "model.safetensors", None, [&bytes[..]]), "corrupt", name)
+}
+
+fn whole(gpu: &Rc<Gpu>, quantize: Option<Recipe>) -> Result<Loader, String> {
+    let options = LoadOptions { quantize, ..LoadOptions::default() };
+    let mut loader = loader_with(gpu, Some(HALVES_CONFIG), options).map_err(text)?;
+    push(&mut loader, "model.safetensors", None, HALVES.chunks(9999)).map_err(text)?;
+    Ok(loader)
+}
+
+/// What a blueprint foresees is what a device allocates, but for uniforms.
+async fn memory_is_foreseen() -> Outcome {
+    const UNIFORMS: u64 = 64 << 10;
+    let gpu = open_with(None).await?;
+    let mut blueprint = Blueprint::new(gpu.limits(), LoadOptions::default());
+    blueprint.add(header("model.gguf", K)?).map_err(text)?;
+    blueprint.check_complete().map_err(text)?;
+    let foreseen = blueprint.memory().map_err(text)?;
+    let mut loader = loader(&gpu, None).map_err(text)?;
+    push(&mut loader, "model.gguf", None, [K]).map_err(text)?;
+    let model = loader.finish().await.map_err(text)?;
+    let found = (model.weight_bytes(), model.kv_bytes());
+    if found != (foreseen.weights, foreseen.kv) {
+        return Err(format!("weights and cache take {found:?}, foreseen were {foreseen:?}"));
+    }
+    let (all, total) = (gpu.allocated_bytes(), foreseen.total());
+    if !(total..total + UNIFORMS).contains(&all) {
+        return Err(format!("the device allocated {all} bytes, foreseen were {total}"));
+    }
+    Ok(())
 }
 
 /// A device at WebGPU's defaults, but for the size of its bindings.

@@ -146,6 +146,12 @@ impl ModelFiles {
         )))
     }
 
+    /// The weights: a GGUF file, or safetensors files in order.
+    #[must_use]
+    pub fn weights(&self) -> &[PathBuf] {
+        &self.weights
+    }
+
     /// Reads the headers alone.
     ///
     /// # Errors
@@ -153,19 +159,43 @@ impl ModelFiles {
     /// [`Error::Io`], [`Error::Corrupt`] and [`Error::UnsupportedModel`], as for a model to be loaded. That the
     /// tensors fit the configuration is only checked when they are loaded.
     pub fn inspect(&self) -> Result<Inspection> {
+        let (config, headers) = self.headers()?;
+        let format = if self.config.is_some() { "safetensors" } else { "gguf" };
+        let (mut tensors, mut file_bytes) = (Vec::new(), 0);
+        for (path, header) in headers {
+            tensors.extend(header.tensors);
+            file_bytes += open(&path)?.1;
+        }
+        Ok(Inspection { format, config, tensors, file_bytes })
+    }
+
+    /// The configuration, and the headers of all weight files.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModelFiles::inspect`].
+    pub fn headers(&self) -> Result<(ModelConfig, Vec<(PathBuf, Header)>)> {
         let mut config = self.read_config()?;
-        let (mut tensors, mut file_bytes, mut format) = (Vec::new(), 0, "safetensors");
+        let mut headers = Vec::new();
         for path in &self.weights {
-            let (header, size) = read_header(path)?;
+            let (header, _) = read_header(path)?;
             if config.is_none() {
                 config = Some(ModelConfig::from_gguf(&header)?);
-                format = "gguf";
             }
-            tensors.extend(header.tensors);
-            file_bytes += size;
+            headers.push((path.clone(), header));
         }
         let config = config.ok_or_else(|| Error::Internal("a model without files".into()))?;
-        Ok(Inspection { format, config, tensors, file_bytes })
+        Ok((config, headers))
+    }
+
+    /// The name and the bytes of the tokenizer.json beside the weights, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where it cannot be read.
+    pub fn tokenizer_json(&self) -> Result<Option<(String, Vec<u8>)>> {
+        let Some(path) = &self.tokenizer else { return Ok(None) };
+        Ok(Some((name(path), read_json(path)?)))
     }
 
     /// The tokenizer: the one `given`, else the tokenizer.json beside the weights, else a GGUF file's own vocabulary,

@@ -5,6 +5,8 @@
 //! [`files::ModelFiles`] reads a model from disk.
 
 pub mod config;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod convert;
 pub mod error;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod files;

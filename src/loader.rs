@@ -356,6 +356,6 @@ struct Target<'a> {
 
 /// The row of a head that becomes row `i` when pairs (j, j + n / 2) are to be neighbours: 2j + s comes from
 /// s · n / 2 + j.
-fn interleaved(i: usize, n: usize) -> usize {
+pub(crate) fn interleaved(i: usize, n: usize) -> usize {
     if n == 1 { 0 } else { i % 2 * (n / 2) + i / 2 }
 }

@@ -8,6 +8,7 @@
 
 pub mod blocks;
 pub mod gguf;
+pub mod gguf_writer;
 pub mod repack;
 pub mod safetensors;
 

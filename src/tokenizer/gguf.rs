@@ -34,21 +34,23 @@ use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 
 /// `tokenizer.ggml.token_type` of ordinary pieces.
-const NORMAL: i32 = 1;
+pub(super) const NORMAL: i32 = 1;
 /// The piece for what the vocabulary cannot spell.
-const UNKNOWN: i32 = 2;
+pub(super) const UNKNOWN: i32 = 2;
 /// BOS, EOS and the like.
-const CONTROL: i32 = 3;
+pub(super) const CONTROL: i32 = 3;
 /// Found in the text before all others.
-const USER_DEFINED: i32 = 4;
+pub(super) const USER_DEFINED: i32 = 4;
+/// A row of the embedding without a token.
+pub(super) const UNUSED: i32 = 5;
 /// A piece `<0xXX>` for one byte.
-const BYTE: i32 = 6;
+pub(super) const BYTE: i32 = 6;
 
 /// The longest piece that is taken apart into merges. Real ones have up to a few dozen bytes.
 const MAX_PIECE_BYTES: usize = 1024;
 
 /// How text is split before byte-level BPE, by the name that GGUF files use for it.
-const PRE_TOKENIZERS: &[Pre] = &[
+pub(super) const PRE_TOKENIZERS: &[Pre] = &[
     Pre { name: "gpt-2", splits: &[GPT2], nfc: false, whole_words: false, adds_bos: false },
     Pre { name: "smollm", splits: &[DIGIT, GPT2], nfc: false, whole_words: false, adds_bos: false },
     Pre { name: "llama-bpe", splits: &[LLAMA3], nfc: false, whole_words: true, adds_bos: true },
@@ -71,8 +73,8 @@ const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 
-struct Pre {
-    name: &'static str,
+pub(super) struct Pre {
+    pub(super) name: &'static str,
     /// Patterns whose matches are split off, one after another.
     splits: &'static [&'static str],
     /// Whether the text is composed (Unicode NFC) first.

@@ -14,12 +14,16 @@
 //!   prompt is encoded whole, and always alike.
 
 mod decode;
+#[cfg(not(target_arch = "wasm32"))]
+mod export;
 mod gguf;
 mod json;
 
 use std::sync::Arc;
 
 pub use decode::TokenStream;
+#[cfg(not(target_arch = "wasm32"))]
+pub use export::export;
 pub use gguf::GgufVocab;
 
 use crate::error::{Error, Result};

@@ -28,6 +28,24 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// A model with its own tokenizer.
+    pub(crate) fn new(model: PathBuf) -> Self {
+        Self { model, tokenizer: None }
+    }
+
+    /// Whether another tokenizer than the model's own was given.
+    pub(crate) fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
+    }
+
+    /// The name and the bytes of the tokenizer.json that was given, or lies beside the weights.
+    pub(crate) fn tokenizer_json(&self, files: &ModelFiles) -> Result<Option<(String, Vec<u8>)>> {
+        let Some(path) = &self.tokenizer else { return Ok(files.tokenizer_json()?) };
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| Error::Io(format!("{name} cannot be read: {error}")))?;
+        Ok(Some((name, bytes)))
+    }
+
     /// The model's files.
     pub(crate) fn find(&self) -> Result<ModelFiles> {
         Ok(ModelFiles::find(&self.model)?)
@@ -172,31 +190,45 @@ impl GpuArgs {
         };
         let gpu = Rc::new(Gpu::open(&gpu_options).await?);
         let options = LoadOptions { context_length: self.context, quantize: self.quantize };
-        let begin = Instant::now();
-        let mut bar: Option<ProgressBar> = None;
-        let model = files
-            .load(gpu, options, &mut |done, total| {
-                if bar.is_none() && begin.elapsed() > Duration::from_millis(300) {
-                    bar = Some(progress_bar(total));
-                }
-                if let Some(bar) = &bar {
-                    bar.set_position(done);
-                }
-            })
-            .await;
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
-        }
+        let mut progress = Progress::new("loading", true);
+        let model = files.load(gpu, options, &mut |done, total| progress.set(done, total)).await;
+        progress.clear();
         Ok(model?)
     }
 }
 
-/// A bar on stderr; nothing where that is no terminal.
-fn progress_bar(total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    let template = "loading [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
+/// A bar on stderr for what takes long; nothing where that is no terminal.
+pub(crate) struct Progress {
+    begin: Instant,
+    bar: Option<ProgressBar>,
+    template: String,
+}
+
+impl Progress {
+    /// `what` is done to bytes, or to something else.
+    pub(crate) fn new(what: &str, to_bytes: bool) -> Self {
+        let [figures, speed] =
+            if to_bytes { ["{bytes}/{total_bytes}", ", {bytes_per_sec}"] } else { ["{percent}%", ""] };
+        let template = format!("{what} [{{bar:30}}] {figures}{speed}, {{eta}} left");
+        Self { begin: Instant::now(), bar: None, template }
+    }
+
+    pub(crate) fn set(&mut self, done: u64, total: u64) {
+        if self.bar.is_none() && self.begin.elapsed() > Duration::from_millis(300) {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            self.bar = Some(match ProgressStyle::with_template(&self.template) {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            });
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }

@@ -7,7 +7,10 @@ mod generate;
 mod inspect;
 mod logits;
 mod output;
+mod quantize;
 mod score;
+mod soup;
+mod synth;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -34,6 +37,9 @@ enum Command {
     Logits(logits::Args),
     Tokenize(tokenize::Args),
     Inspect(inspect::Args),
+    Quantize(quantize::Args),
+    Soup(soup::Args),
+    Synth(synth::Args),
     Bench(bench::Args),
 }
 
@@ -54,6 +60,9 @@ fn main() -> ExitCode {
         Command::Logits(args) => args.run(),
         Command::Tokenize(args) => args.run(),
         Command::Inspect(args) => args.run(),
+        Command::Quantize(args) => args.run(),
+        Command::Soup(args) => args.run(),
+        Command::Synth(args) => args.run(),
         Command::Bench(args) => args.run(),
     };
     match result {

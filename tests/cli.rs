@@ -191,14 +191,22 @@ fn assert_near(found: f64, expected: f64, tolerance: f64, what: impl Debug) {
     assert!((found - expected).abs() <= tolerance, "{what:?}: {found} is not within {tolerance} of {expected}");
 }
 
+/// The bits of the logits of some tokens.
+fn logits_of(folder: &Folder, model: &str, ids: &str, options: &[&str]) -> Vec<u32> {
+    let out = folder.path("logits.npy");
+    succeed(&[&["logits", model, "--ids", ids, "--out", &out], options].concat());
+    read_npy(&out).2.into_iter().map(f32::to_bits).collect()
+}
+
 // ------------------------------------------------------------------------------------------- help
 
 #[test]
 fn help_and_version_are_there() {
     let help = succeed(&["--help"]);
-    for command in ["generate", "score", "logits", "tokenize", "inspect", "bench"] {
+    for command in ["generate", "score", "logits", "tokenize", "inspect", "quantize", "soup", "synth", "bench"] {
         assert!(help.contains(command), "{command} is missing in {help}");
-        assert!(succeed(&[command, "--help"]).contains("MODEL"), "{command} --help");
+        let what = if command == "synth" { "--preset" } else { "MODEL" };
+        assert!(succeed(&[command, "--help"]).contains(what), "{command} --help");
     }
     assert!(succeed(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
     let output = run(&[]);
@@ -272,6 +280,75 @@ fn a_failed_logits_run_leaves_no_file() {
     let out = folder.path("missing/logits.npy");
     fail(1, &["logits", &model, "--ids", "1,2", "--out", &out], &[&out, "cannot be written"]);
     fail(1, &["logits", &model, "--ids", "1,2", "--out", &folder.path("")], &["is a folder"]);
+}
+
+// -------------------------------------------------------------------------- quantize, soup, synth
+
+/// A file that was quantised beforehand is the same model as one that is quantised while it loads.
+#[test]
+fn quantize_writes_what_loading_would_make() {
+    let folder = Folder::new("quantize");
+    for (name, kind) in [("llama_bf16", "q8_0"), ("helium_bf16", "q4_k_m"), ("gguf_F16", "q4_0")] {
+        let (model, out) = (golden(name), folder.path(&format!("{name}.gguf")));
+        let report = json_after_notes(&["quantize", &model, "--type", kind, "--out", &out, "--json"]);
+        assert_eq!(keys(&report), ["bits_per_weight", "bytes", "out", "parameters", "seconds", "type"]);
+        assert_eq!((&report["out"], &report["type"]), (&out.clone().into(), &kind.into()));
+        assert_eq!(report["bytes"], std::fs::metadata(&out).unwrap().len());
+        let ids = "1,200,0,77,77,12,258,3";
+        let found = logits_of(&folder, &out, ids, &[]);
+        assert!(found == logits_of(&folder, &model, ids, &["--quantize", kind]), "{name}, {kind}: other logits");
+        assert!(found != logits_of(&folder, &model, ids, &[]), "{name}, {kind}: nothing was quantised");
+    }
+    // The vocabulary came along.
+    let (before, after) = (golden("gguf_F16"), folder.path("gguf_F16.gguf"));
+    let ids = |model: &str| json(&["tokenize", model, "--text", "The ferry", "--json"])["ids"].clone();
+    assert_eq!(ids(&before), ids(&after));
+}
+
+/// As [`json`], where a note on stderr is in order.
+fn json_after_notes(args: &[&str]) -> Value {
+    let output = run(args);
+    assert_eq!(output.code, Some(0), "{args:?}: {}", output.stderr);
+    assert!(output.stderr.lines().all(|line| line.starts_with("note: ")), "{args:?}: {}", output.stderr);
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{args:?} printed no JSON: {error}"))
+}
+
+#[test]
+fn quantize_soup_and_synth_refuse_what_they_cannot_do() {
+    let folder = Folder::new("quantize-refused");
+    let (model, other, out) = (golden("gguf_F16"), golden("gguf_BF16"), folder.path("out.gguf"));
+    fail(2, &["quantize", &model, "--type", "q9", "--out", &out], &["q9", "q4_k_m"]);
+    fail(2, &["quantize", &model, "--out", &out], &["--type"]);
+    fail(2, &["quantize", &model, "--type", "q8_0"], &["--out"]);
+    fail(1, &["quantize", &folder.path("none"), "--type", "q8_0", "--out", &out], &["none", "cannot be read"]);
+    let copy = folder.write("copy.gguf", &std::fs::read(&model).unwrap());
+    fail(1, &["quantize", &copy, "--type", "q8_0", "--out", &copy], &["copy.gguf", "name another file"]);
+    fail(1, &["soup", &model, &other, "--type", "f16", "--out", &out], &["cannot be averaged", "gguf_BF16"]);
+    fail(2, &["soup", &model, "--type", "f16", "--out", &out], &["MODEL"]);
+    fail(2, &["soup", &model, &other, "--weights", "1", "--type", "f16", "--out", &out], &["--weights"]);
+    fail(1, &["soup", &model, &model, "--weights", "1,-1", "--type", "f16", "--out", &out], &["-1"]);
+    fail(2, &["synth", "--preset", "helium-9", "--type", "q8_0", "--out", &out], &["helium-9", "helium-1-2b"]);
+    let nowhere = folder.path("none/out.gguf");
+    fail(1, &["quantize", &model, "--type", "q8_0", "--out", &nowhere], &["none", "cannot be written"]);
+    assert!(!Path::new(&out).exists());
+
+    succeed(&["soup", &model, &model, "--weights", "1,3", "--type", "f16", "--out", &out]);
+    let ids = "1,200,0,77";
+    assert!(logits_of(&folder, &out, ids, &[]) == logits_of(&folder, &model, ids, &[]), "of one model, itself");
+}
+
+/// The real shapes, but one layer.
+#[test]
+fn synth_writes_a_model_that_runs() {
+    let folder = Folder::new("synth");
+    let out = folder.path("synth.gguf");
+    succeed(&["synth", "--preset", "helium-1-2b", "--layers", "1", "--type", "q8_0", "--out", &out]);
+    let report = json(&["inspect", &out, "--json"]);
+    assert_eq!(report["config"]["n_layers"], 1);
+    assert_eq!((&report["config"]["hidden_size"], &report["config"]["vocab_size"]), (&2048.into(), &64_000.into()));
+    assert_eq!(report["tokenizer"]["kind"], "unigram");
+    let report = json(&["generate", &out, "--prompt", "Hello", "--max-tokens", "2", "--context", "64", "--json"]);
+    assert_eq!(list(&report["ids"]).len(), 2);
 }
 
 // --------------------------------------------------------------------------------------- generate

@@ -161,6 +161,12 @@ pub(super) fn described(config: &ModelConfig) -> Metadata {
     ] {
         metadata.insert(format!("llama.{key}"), Value::Uint(value as u64));
     }
+    let last = config.eos_token_ids.first().copied();
+    for (key, id) in [("bos", config.bos_token_id), ("eos", last)] {
+        if let Some(id) = id {
+            metadata.insert(format!("tokenizer.ggml.{key}_token_id"), Value::Uint(id.into()));
+        }
+    }
     metadata.insert("llama.rope.freq_base", Value::F32(config.rope_theta as f32));
     metadata.insert("llama.attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps));
     metadata

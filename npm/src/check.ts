@@ -17,7 +17,8 @@ export async function check({ bytes, ...request }: { bytes?: number } & Pick<Gpu
   if (adapter === null) {
     return { ok: false, code: 'no-adapter', message: 'this browser has WebGPU but offers no graphics adapter: its driver may be blocked or missing' };
   }
-  return { ok: true, adapter: describe(adapter), fits: fits(bytes) };
+  // The weights, the cache and the activations take about a fifth more than the file.
+  return { ok: true, adapter: describe(adapter), fits: fits(bytes === undefined ? undefined : bytes * 1.2) };
 }
 
 function describe(adapter: GPUAdapter): AdapterInfo {
@@ -37,9 +38,11 @@ function describe(adapter: GPUAdapter): AdapterInfo {
   };
 }
 
-/** The weights, the cache and the activations take about a fifth more than the file; `deviceMemory` is in GiB, at most 8. */
-function fits(bytes: number | undefined): NonNullable<Check['fits']> {
+/** Whether so many bytes fit in the GPU's memory, judged by the device's: `deviceMemory` is in GiB, and at most 8. */
+export function fits(gpuBytes: number | undefined): 'likely' | 'unlikely' | 'unknown' {
   const { deviceMemory } = navigator as { deviceMemory?: number };
-  if (bytes === undefined || deviceMemory === undefined) return 'unknown';
-  return bytes * 1.2 < deviceMemory * 2 ** 30 ? 'likely' : 'unlikely';
+  if (gpuBytes === undefined || deviceMemory === undefined) return 'unknown';
+  // A device that has the most that browsers tell may have more.
+  if (deviceMemory >= 8 && gpuBytes >= deviceMemory * 2 ** 30) return 'unknown';
+  return gpuBytes < deviceMemory * 2 ** 30 ? 'likely' : 'unlikely';
 }

@@ -1,6 +1,5 @@
-// A URL or a Blob → an ordered stream of its bytes. Downloads survive dropped, stalled and refused
-// connections: they go on from the byte they had reached, or fail with a message that says why.
-// Knows nothing of models; which files to open is source.ts's business.
+// One HTTP exchange, or one slice of a Blob → bytes. What a server's refusal, silence or broken
+// connection means is decided here; going on after one is download.ts's business.
 
 import { HeliumError } from './errors.js';
 
@@ -9,13 +8,27 @@ export interface OpenFile {
   name: string;
   size: number | undefined;
   pieces: AsyncGenerator<Uint8Array, void>;
+  /** Whether the bytes are already known to have the SHA-256 that is wanted. */
+  verified: boolean;
+  /** Bytes given out so far that came from the cache. */
+  kept(): number;
+  /** To be called once all was read and found good. */
+  done(): Promise<void>;
+  /** Lets go of the file before that; where its bytes were bad, deletes what is kept of it. */
+  leave(bad: boolean): Promise<void>;
 }
 
-/** How to fetch; the last three are for tests. */
+/** How to fetch. All but the headers and the meter are for tests. */
 export interface Transfer {
   /** Sent to `origin` only. */
   headers: Record<string, string>;
   origin?: string;
+  /** Called as bytes arrive, which is before they are delivered in order. */
+  onBytes?: (count: number, from: 'network' | 'cache') => void;
+  /** Bytes a request asks for, where the server allows ranges; also the unit of the cache. */
+  chunk?: number;
+  /** Requests at a time. */
+  connections?: number;
   retries?: number;
   /** Before the first retry; it doubles with each. */
   backoffMs?: number;
@@ -40,7 +53,7 @@ export class Refused extends HeliumError {
 }
 
 /** A failure that another attempt may mend. */
-class Dropped extends Error {
+export class Dropped extends Error {
   constructor(
     message: string,
     readonly waitMs?: number,
@@ -49,7 +62,8 @@ class Dropped extends Error {
   }
 }
 
-const PIECE = 4 << 20; // bytes: what one push may copy into WebAssembly memory
+/** Bytes that one push may copy into WebAssembly memory. */
+const PIECE = 4 << 20;
 const RETRIES = 5;
 const BACKOFF_MS = 500;
 const STALL_MS = 30_000;
@@ -67,121 +81,82 @@ export function fileName(url: string): string {
 }
 
 /** A URL for a message: without its query, where signatures and tokens live. */
-function shortUrl(url: string): string {
+export function shortUrl(url: string): string {
   const { protocol, origin, pathname } = new URL(url);
   return protocol === 'data:' || protocol === 'blob:' ? `a ${protocol} URL` : origin + pathname;
 }
 
-export function openBlob(blob: Blob): OpenFile {
-  const name = 'name' in blob && typeof blob.name === 'string' ? blob.name : 'weights';
+/** Bytes in portions that fit one push. */
+export function* cut(bytes: Uint8Array): Generator<Uint8Array, void> {
+  for (let at = 0; at < bytes.length; at += PIECE) yield bytes.subarray(at, at + PIECE);
+}
+
+export function openBlob(blob: Blob, onBytes?: Transfer['onBytes']): OpenFile {
   async function* pieces(): AsyncGenerator<Uint8Array, void> {
     for (let at = 0; at < blob.size; at += PIECE) {
-      try {
-        yield new Uint8Array(await blob.slice(at, at + PIECE).arrayBuffer());
-      } catch (cause) {
-        throw new HeliumError('io', `${name}: could not be read at byte ${at}; was the file moved or changed? (${String(cause)})`);
-      }
+      yield await readSlice(blob, at, at + PIECE);
+      onBytes?.(Math.min(PIECE, blob.size - at), 'cache');
     }
   }
-  return { name, size: blob.size, pieces: pieces() };
+  const nothing = async (): Promise<void> => undefined;
+  return { name: blobName(blob), size: blob.size, pieces: pieces(), verified: false, kept: () => 0, done: nothing, leave: nothing };
 }
 
-/** Starts a download; resolves once the server has agreed to give the file. */
-export async function openUrl(url: string, transfer: Transfer): Promise<OpenFile> {
-  let first: Connection | undefined;
-  for (let failures = 0; first === undefined; ) {
-    try {
-      first = await Connection.open(url, transfer);
-    } catch (error) {
-      await pauseAfter(error, ++failures, url, transfer);
-    }
+export function blobName(blob: Blob): string {
+  return 'name' in blob && typeof blob.name === 'string' ? blob.name : 'weights';
+}
+
+export async function readSlice(blob: Blob, from: number, to: number): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await blob.slice(from, to).arrayBuffer());
+  } catch (cause) {
+    throw new HeliumError('io', `${blobName(blob)}: could not be read at byte ${from}; was the file moved or changed? (${String(cause)})`);
   }
-  const { size, etag } = first;
-
-  async function* pieces(): AsyncGenerator<Uint8Array, void> {
-    let connection = first;
-    let received = 0;
-    let failures = 0; // in a row, without a byte between them
-    try {
-      for (;;) {
-        let piece: Uint8Array | undefined;
-        try {
-          connection ??= await Connection.open(url, transfer, { received, size, etag });
-          piece = await connection.next();
-          if (piece === undefined && size !== undefined && received < size) {
-            throw new Dropped(`the connection ended after ${received} of ${size} bytes`);
-          }
-        } catch (error) {
-          connection?.close();
-          connection = undefined;
-          if (received > 0 && size === undefined) {
-            throw new HeliumError('network', `${shortUrl(url)}: ${reason(error)}; the server told no length to resume by: load again`);
-          }
-          await pauseAfter(error, ++failures, url, transfer);
-          continue;
-        }
-        if (piece === undefined) return;
-        failures = 0;
-        received += piece.length;
-        if (size !== undefined && received > size) throw changed(url, `it is longer than the ${size} bytes announced`);
-        for (let at = 0; at < piece.length; at += PIECE) yield piece.subarray(at, at + PIECE);
-      }
-    } finally {
-      connection?.close();
-    }
-  }
-  return { name: fileName(url), size, pieces: pieces() };
 }
 
-/** Where an earlier connection to the same file broke off. */
-interface Resume {
-  received: number;
-  size: number | undefined;
-  etag: string | null;
-}
-
-/** One HTTP response being read. */
-class Connection {
+/** One HTTP response, being read. */
+export class Connection {
   private constructor(
     private readonly reader: ReadableStreamDefaultReader<Uint8Array>,
     private readonly abort: AbortController,
     private readonly stallMs: number,
+    /** Bytes still to leave out, of a server that sends the file from its start whatever was asked for. */
     private skip: number,
+    /** Where redirects led. */
+    readonly url: string,
+    /** Whether exactly the range that was asked for is sent. */
+    readonly partial: boolean,
+    /** Of the whole file, where told. */
     readonly size: number | undefined,
-    readonly etag: string | null,
+    /** Tells one version of the file from another, where the server says. */
+    readonly version: string | undefined,
   ) {}
 
-  static async open(url: string, transfer: Transfer, resume?: Resume): Promise<Connection> {
-    const from = resume?.received ?? 0;
+  /** Asks for the bytes from `from` up to `to`; for the file as a whole where both are absent. */
+  static async open(url: string, transfer: Transfer, from?: number, to?: number): Promise<Connection> {
     const stallMs = transfer.stallMs ?? STALL_MS;
     const abort = new AbortController();
-    // A plain `bytes=N-` keeps a cross-origin request simple; `If-Range` would make it ask leave first,
-    // so whether the file is still the same is read off the answer instead.
-    const headers = headersFor(url, transfer, from > 0 ? { Range: `bytes=${from}-` } : {});
-    const response = await within(stallMs, abort, fetch(url, { headers, signal: abort.signal }));
+    // A plain range keeps a cross-origin request simple; `If-Range` would make it ask leave first, so
+    // whether the file is still the same is read off the answer instead.
+    const range: Record<string, string> = from === undefined ? {} : { Range: `bytes=${from}-${to === undefined ? '' : to - 1}` };
+    const response = await within(stallMs, abort, request(url, transfer, range, abort.signal));
     try {
-      if (response.status === 416) throw changed(url, 'it is shorter than before');
-      if (PASSING.has(response.status)) {
-        const seconds = Number(response.headers.get('retry-after') ?? NaN);
-        throw new Dropped(`HTTP status ${response.status}`, Number.isFinite(seconds) ? seconds * 1000 : undefined);
-      }
+      if (response.status === 416) throw new OutOfRange();
+      if (PASSING.has(response.status)) throw new Dropped(`HTTP status ${response.status}`, retryAfter(response));
       if (!response.ok || response.body === null) throw new Refused(response.status, url);
 
-      // Across origins these headers may be hidden: then only what is seen is compared.
+      // Across origins any of these may be hidden, except the length and the date.
+      const { headers } = response;
       const partial = response.status === 206;
-      const length = response.headers.get('content-length');
-      const etag = response.headers.get('etag');
-      const start = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')?.[1];
+      const [, start, total] = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get('content-range') ?? '') ?? [];
+      if (partial && start !== undefined && Number(start) !== from) throw new Dropped(`asked for byte ${from}, it sent byte ${start}`);
+      const length = headers.get('content-length');
+      let size = total === undefined ? undefined : Number(total);
       // A compressed body's length is not the file's.
-      const size = length === null || response.headers.has('content-encoding') ? undefined : Number(length) + (partial ? from : 0);
-      if (resume !== undefined) {
-        if (partial && start !== undefined && Number(start) !== from) throw changed(url, `asked for byte ${from}, it sent byte ${start}`);
-        if (size !== undefined && size !== resume.size) throw changed(url, `it had ${resume.size} bytes, now ${size}`);
-        if (etag !== null && resume.etag !== null && etag !== resume.etag) throw changed(url, 'its ETag differs');
-      }
-      // A server without ranges sends the file from its start.
-      const skip = partial ? 0 : from;
-      return new Connection(response.body.getReader(), abort, stallMs, skip, size, etag);
+      if (!partial && length !== null && !headers.has('content-encoding')) size = Number(length);
+      const version = headers.get('etag')?.replace(/^W\//, '') ?? headers.get('last-modified') ?? undefined;
+      const reader = response.body.getReader();
+      return new Connection(reader, abort, stallMs, partial ? 0 : (from ?? 0), response.url || url, partial, size, version);
     } catch (error) {
       abort.abort();
       throw error;
@@ -204,6 +179,31 @@ class Connection {
   }
 }
 
+/** The range lies behind the file's end. */
+export class OutOfRange extends Error {}
+
+async function request(url: string, transfer: Transfer, range: Record<string, string>, signal: AbortSignal): Promise<Response> {
+  const given = transfer.origin !== undefined && new URL(url).origin === transfer.origin ? Object.entries(transfer.headers) : [];
+  // Not through the HTTP cache: it would keep gigabytes a second time, and Chrome's makes requests for
+  // one address wait for each other.
+  const how: RequestInit = { signal, cache: 'no-store' };
+  const login = given.filter(([name]) => name.toLowerCase() === 'authorization');
+  if (login.length < given.length) {
+    const response = await fetch(url, { ...how, headers: { ...Object.fromEntries(given), ...range }, redirect: 'manual' });
+    if (response.type !== 'opaqueredirect' && !(response.status >= 301 && response.status <= 308)) return response;
+  }
+  // Of a redirect to another origin browsers take Authorization off by themselves, and nothing else.
+  return fetch(url, { ...how, headers: { ...Object.fromEntries(login), ...range } });
+}
+
+/** In seconds or as a date, as milliseconds from now. */
+function retryAfter(response: Response): number | undefined {
+  const header = response.headers.get('retry-after');
+  if (header === null) return undefined;
+  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms);
+}
+
 /** Rejects, and gives the connection up, where nothing happens for `ms`. */
 async function within<T>(ms: number, abort: AbortController, work: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -221,7 +221,7 @@ async function within<T>(ms: number, abort: AbortController, work: Promise<T>): 
 }
 
 /** Waits before the next attempt, or throws where another would be in vain. */
-async function pauseAfter(error: unknown, failures: number, url: string, transfer: Transfer): Promise<void> {
+export async function pauseAfter(error: unknown, failures: number, url: string, transfer: Transfer): Promise<void> {
   if (error instanceof HeliumError) throw error;
   const retries = transfer.retries ?? RETRIES;
   if (failures > retries) {
@@ -232,18 +232,14 @@ async function pauseAfter(error: unknown, failures: number, url: string, transfe
   await new Promise((resolve) => setTimeout(resolve, Math.min(wait, LONGEST_WAIT_MS)));
 }
 
-function reason(error: unknown): string {
+export function reason(error: unknown): string {
   if (error instanceof Dropped) return error.message;
   // Browsers tell scripts no more than that (offline, unknown host, refused, no CORS headers).
   return 'the connection failed (offline, a wrong host, or a server that does not allow other sites to read it)';
 }
 
-function changed(url: string, how: string): HeliumError {
+export function changed(url: string, how: string): HeliumError {
   return new HeliumError('corrupt', `${shortUrl(url)}: the file changed on the server during the download (${how}): load again`);
-}
-
-function headersFor(url: string, transfer: Transfer, more: Record<string, string> = {}): Record<string, string> {
-  return transfer.origin !== undefined && new URL(url).origin === transfer.origin ? { ...transfer.headers, ...more } : more;
 }
 
 /** The whole of a small file. `limit` keeps a wrong address (the weights, say) from filling the memory. */
@@ -264,13 +260,10 @@ export async function readAll(file: OpenFile, limit = 64 << 20): Promise<Uint8Ar
   return whole;
 }
 
-/** The size of a file without fetching it, where the server says. */
-export async function sizeOf(url: string, transfer: Transfer): Promise<number | undefined> {
+export function readJson(bytes: Uint8Array, url: string): unknown {
   try {
-    const response = await fetch(url, { method: 'HEAD', headers: headersFor(url, transfer) });
-    const length = response.ok && !response.headers.has('content-encoding') ? response.headers.get('content-length') : null;
-    return length === null ? undefined : Number(length);
-  } catch {
-    return undefined; // only the progress bar asks
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    throw new HeliumError('corrupt', `${url.split('/').pop()}: expected JSON (${String(cause)})`, { cause });
   }
 }

@@ -1,11 +1,13 @@
 // The package's public entry: one class, one error, the types.
 
+import { deleteModels, listModels } from './cache.js';
 import { check } from './check.js';
 import { Completions } from './completions.js';
 import { Connection } from './connection.js';
 import { HeliumError } from './errors.js';
-import { checkGenerate, checkLoad, checkScore } from './options.js';
-import type { Check, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token } from './types.js';
+import { modelId } from './hub.js';
+import { checkCheck, checkGenerate, checkLoad, checkScore, checkWeights } from './options.js';
+import type { CachedModel, Check, CheckOptions, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token, Weights } from './types.js';
 
 export { HeliumError, type HeliumErrorCode } from './errors.js';
 export type * from './completions.js';
@@ -20,8 +22,10 @@ export class Helium {
 
   /** Starts a worker, opens the GPU and streams the weights into it. */
   static async load(options: LoadOptions): Promise<Helium> {
-    const wire = checkLoad(options, globalThis.document?.baseURI ?? globalThis.location.href);
+    const wire = checkLoad(options, baseUrl());
     const { signal, onProgress } = options;
+    // Only a page may ask that its storage outlive a shortage. Some browsers ask the visitor; the load does not wait for that.
+    if (wire.cache) void navigator.storage?.persist?.().catch(() => undefined);
     const connection = new Connection();
     try {
       await connection.request({ op: 'load', options: wire }, { signal, onProgress });
@@ -33,9 +37,33 @@ export class Helium {
     }
   }
 
-  /** What WebGPU offers here, before any download. `bytes`: the size of the weights, to judge whether they fit. */
-  static check(options?: { bytes?: number }): Promise<Check> {
-    return check(options);
+  /**
+   * What WebGPU offers here; with weights, whether they can be loaded and what that takes, read off their
+   * headers: `ok` is false, with the reason, where they cannot.
+   */
+  static async check(options?: CheckOptions): Promise<Check> {
+    const { bytes, gpu, load } = checkCheck(options, baseUrl());
+    const { powerPreference } = gpu;
+    const here = await check({ ...(bytes !== undefined && { bytes }), ...(powerPreference !== undefined && { powerPreference }) });
+    if (!load || !here.ok) return here;
+    const connection = new Connection();
+    try {
+      return (await connection.request({ op: 'check', options: load })) as Check;
+    } finally {
+      connection.end(new HeliumError('closed', 'the check is over'));
+    }
+  }
+
+  /** The models that are kept in this browser, the last used first; with weights, that one or none. */
+  static cached(weights?: Weights): Promise<CachedModel[]> {
+    const id = idOf(weights);
+    return id === null ? Promise.resolve([]) : listModels(id);
+  }
+
+  /** Deletes a kept model, or all of them. What a load is using stays, and is named in the error. */
+  static async deleteCached(model?: CachedModel | Weights): Promise<void> {
+    const id = typeof model === 'object' && 'id' in model ? model.id : idOf(model as Weights | undefined);
+    if (id !== null) await deleteModels(id);
   }
 
   /**
@@ -115,4 +143,16 @@ export class Helium {
 function string(name: string, value: unknown): string {
   if (typeof value === 'string') return value;
   throw new HeliumError('invalid-argument', `${name}: expected a text, found ${typeof value}`);
+}
+
+/** Relative URLs are relative to the page. */
+function baseUrl(): string {
+  return globalThis.document?.baseURI ?? globalThis.location.href;
+}
+
+/** The id that weights are kept under; null for files from disk, which are not kept. */
+function idOf(weights: Weights | undefined): string | undefined | null {
+  if (weights === undefined) return undefined;
+  const checked = checkWeights(weights, baseUrl());
+  return Array.isArray(checked) && checked[0] instanceof Blob ? null : modelId(checked as string[]);
 }

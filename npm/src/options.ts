@@ -2,17 +2,24 @@
 // what was expected and what was found, before anything is downloaded.
 
 import { HeliumError } from './errors.js';
-import type { GenerateOptions, GpuOptions, HubWeights, LoadOptions } from './types.js';
+import type { Means } from './source.js';
+import type { CheckOptions, GenerateOptions, GpuOptions, HubWeights, LoadOptions } from './types.js';
 
 /** `LoadOptions` as a message: absolute URLs, no functions, no signal. */
 export interface WireLoad {
-  weights: string[] | Blob | HubWeights;
+  weights: string[] | Blob[] | HubWeights;
   tokenizer?: string | Blob;
   headers: Record<string, string>;
   sha256?: string[];
+  cache: boolean;
   contextLength?: number;
+  quantize?: 'q8_0' | 'q4_k';
   gpu: GpuOptions;
+  means: Means;
 }
+
+/** Where this package's own tests put a `Means` among the options. No other use is meant. */
+const MEANS = Symbol.for('helium-webgpu.means');
 
 type Rule = (value: unknown) => string | undefined;
 
@@ -116,7 +123,13 @@ const loadRules: Record<string, Rule> = {
       : '64 hexadecimal digits (for shards, an array of them)',
   cache: (value) => (typeof value === 'boolean' ? undefined : 'true or false'),
   contextLength: integer(1),
+  quantize: oneOf('q8_0', 'q4_k'),
   gpu: (value) => (isRecord(value) ? undefined : 'an object'),
+};
+
+const checkRules: Record<string, Rule> = {
+  bytes: number(0, Number.MAX_VALUE),
+  ...Object.fromEntries(['weights', 'headers', 'cache', 'contextLength', 'quantize', 'gpu'].map((name) => [name, loadRules[name]!])),
 };
 
 const gpuRules: Record<string, Rule> = {
@@ -143,13 +156,14 @@ function absolute(option: string, url: string | URL, base: string): string {
   return parsed.href;
 }
 
-function checkWeights(weights: unknown, base: string): WireLoad['weights'] {
+export function checkWeights(weights: unknown, base: string): WireLoad['weights'] {
   if (typeof weights === 'string' && weights !== '') return [absolute('weights', weights, base)];
   if (weights instanceof URL) return [absolute('weights', weights, base)];
-  if (weights instanceof Blob) return weights;
+  if (weights instanceof Blob) return [weights];
   if (Array.isArray(weights) && weights.length > 0 && weights.every((url) => typeof url === 'string')) {
     return weights.map((url: string) => absolute('weights', url, base));
   }
+  if (Array.isArray(weights) && weights.length > 0 && weights.every((file) => file instanceof Blob)) return weights as Blob[];
   if (isRecord(weights)) {
     const hub = pick('weights', weights, hubRules);
     if (hub['repo'] === undefined) bad('weights', '{ repo, file } or { repo, quant }', weights);
@@ -158,21 +172,39 @@ function checkWeights(weights: unknown, base: string): WireLoad['weights'] {
     }
     return hub as HubWeights;
   }
-  return bad('weights', 'a URL, an array of URLs, a File or { repo, file } or { repo, quant }', weights);
+  return bad('weights', 'a URL, an array of URLs, a File or Files, or { repo, file } or { repo, quant }', weights);
 }
 
 /** Checked load options; relative URLs are resolved against `base`, the page's own address. */
 export function checkLoad(options: LoadOptions, base: string): WireLoad {
   const given = pick('load options', options, loadRules) as Partial<LoadOptions>;
-  const weights = checkWeights(given.weights, base);
-  const wire: WireLoad = { weights, headers: given.headers ?? {}, gpu: pick('gpu', given.gpu, gpuRules) };
+  const wire: WireLoad = {
+    weights: checkWeights(given.weights, base),
+    headers: given.headers ?? {},
+    cache: given.cache ?? true,
+    gpu: pick('gpu', given.gpu, gpuRules),
+    means: (options as { [MEANS]?: Means })[MEANS] ?? {},
+  };
 
-  const { tokenizer, sha256, contextLength } = given;
+  const { tokenizer, sha256, contextLength, quantize } = given;
   if (tokenizer instanceof Blob) wire.tokenizer = tokenizer;
   else if (typeof tokenizer === 'string' || tokenizer instanceof URL) wire.tokenizer = absolute('tokenizer', tokenizer, base);
   else if (tokenizer !== undefined) bad('tokenizer', 'a URL or a File', tokenizer);
 
   if (sha256 !== undefined) wire.sha256 = (Array.isArray(sha256) ? sha256 : [sha256]).map((sum) => sum.toLowerCase());
   if (contextLength !== undefined) wire.contextLength = contextLength;
+  if (quantize !== undefined) wire.quantize = quantize;
   return wire;
+}
+
+/** Checked options of `Helium.check`; with weights, they are those of a load. */
+export function checkCheck(options: CheckOptions | undefined, base: string): { bytes?: number; gpu: GpuOptions; load?: WireLoad } {
+  const { bytes, ...given } = pick('check options', options, checkRules) as CheckOptions;
+  const gpu = pick('gpu', given.gpu, gpuRules) as GpuOptions;
+  const checked: { bytes?: number; gpu: GpuOptions; load?: WireLoad } = bytes === undefined ? { gpu } : { bytes, gpu };
+  if (given.weights !== undefined) {
+    const means = (options as { [MEANS]?: Means })[MEANS];
+    checked.load = checkLoad({ ...given, weights: given.weights, ...(means && { [MEANS]: means }) }, base);
+  }
+  return checked;
 }

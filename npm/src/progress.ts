@@ -8,6 +8,8 @@ const WINDOW_MS = 4000; // long enough to be steady, short enough to follow a ch
 export class Meter {
   private phase: Progress['phase'] = 'gpu';
   private loaded = 0;
+  private cached = 0;
+  private from: 'network' | 'cache' | undefined;
   private total: number | undefined;
   private lastReport = -Infinity;
   /** Recent (time, bytes) pairs, oldest first; the rate is taken across them. */
@@ -27,8 +29,12 @@ export class Meter {
     this.total = total;
   }
 
-  add(bytes: number): void {
+  add(bytes: number, from: 'network' | 'cache'): void {
     this.loaded += bytes;
+    if (from === 'cache') this.cached += bytes;
+    // The rate is that of what is under way, not of what was here already.
+    if (this.from !== from) this.recent.length = 0;
+    this.from = from;
     const now = this.now();
     if (now - this.lastReport < INTERVAL_MS) return;
     this.recent.push([now, this.loaded]);
@@ -36,9 +42,16 @@ export class Meter {
     this.emit();
   }
 
+  /** The weights are read once more, from their beginning. */
+  restart(): void {
+    this.loaded = this.cached = this.recent.length = 0;
+    this.emit();
+  }
+
   private emit(): void {
     this.lastReport = this.now();
     const progress: Progress = { phase: this.phase, loaded: this.loaded };
+    if (this.cached > 0) progress.cached = this.cached;
     if (this.total !== undefined) progress.total = this.total;
     const [from, to] = [this.recent[0], this.recent.at(-1)];
     if (this.phase === 'weights' && from && to && to[0] > from[0]) {

@@ -7,6 +7,7 @@ import type { Info, Progress, Stats, Token } from './types.js';
 
 export type Request =
   | { op: 'load'; options: WireLoad }
+  | { op: 'check'; options: WireLoad }
   | { op: 'generate'; prompt: string; options: object }
   | { op: 'score'; text: string; top: number }
   | { op: 'tokenize'; text: string }

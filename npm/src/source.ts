@@ -1,129 +1,177 @@
-// Weights and tokenizer options → the files to open, in order. Knows names and layouts of model
-// folders and of the hub, and nothing of their contents but a safetensors index.
+// Weights and tokenizer options → the files to open, in order. Knows the names and layouts of model
+// folders, and nothing of their contents but a safetensors index.
 
+import { ModelFolder } from './cache.js';
 import { HeliumError } from './errors.js';
-import { fileName, openBlob, openUrl, readAll, Refused, sizeOf, type OpenFile, type Transfer } from './fetch.js';
+import { blobName, fileName, openBlob, readAll, readJson, readSlice, Refused, type OpenFile, type Transfer } from './fetch.js';
+import { addressOf, chooseQuant, HUB, isCommit, list, modelId, unsharded, type HubFile } from './hub.js';
+import { Files, type Wanted } from './open.js';
 import type { WireLoad } from './options.js';
 import type { HubWeights } from './types.js';
 
-/** The model hub. Named here and nowhere else. */
-const HUB = 'https://huggingface.co';
-
-/** A file of weights that can be opened; its size, where it is known beforehand. */
+/** A file of weights; its size and its SHA-256, where they are known beforehand. */
 export interface Part {
   name: string;
   size: number | undefined;
+  sha256: string | undefined;
   open(): Promise<OpenFile>;
+  /** Some bytes of it, for a look at its header; fewer at its end. */
+  read(from: number, to: number): Promise<Uint8Array>;
+  /** Bytes of it that this browser keeps. */
+  kept(): Promise<number>;
 }
 
 export interface Source {
   configJson?: string;
-  tokenizerJson?: Uint8Array;
+  tokenizerJson?: Uint8Array | undefined;
   parts: Part[];
-  /** What did not go as asked, for `info.notes`. */
-  notes: string[];
+  /** What did not go as asked, for `info.notes`; some of it shows only while the weights are read. */
+  notes: Set<string>;
 }
 
-type HubEntry = { type: string; path: string; size?: number };
+/** How to find and fetch: all of it has defaults, which tests change. */
+export interface Means extends Omit<Transfer, 'headers' | 'origin'> {
+  hub?: string;
+}
 
-/** Finds the weights' files, and fetches the small ones beside them. `hub` is for tests. */
-export async function resolveSource(options: WireLoad, transfer: Omit<Transfer, 'headers' | 'origin'> = {}, hub = HUB): Promise<Source> {
-  const { weights, headers } = options;
-  if (weights instanceof Blob) {
-    const opened = openBlob(weights);
-    const part: Part = { name: opened.name, size: weights.size, open: async () => opened };
-    return { parts: [part], ...(await tokenizerOf(options, undefined, { headers, ...transfer })) };
+const isSafetensors = (name: string): boolean => /\.safetensors(\.index\.json)?$/.test(name);
+
+/** Finds the weights' files, and fetches the small ones beside them: all, or for a look at the headers no tokenizer. */
+export async function resolveSource(options: WireLoad, means: Means = {}, what: 'all' | 'headers' = 'all'): Promise<Source> {
+  const { weights } = options;
+  const source = Array.isArray(weights) && weights[0] instanceof Blob
+    ? await fromDisk(weights as Blob[], options, means, what)
+    : await fromUrls(weights as string[] | HubWeights, options, means, what);
+  const { sha256 } = options;
+  if (sha256 && sha256.length !== source.parts.length) {
+    throw new HeliumError('invalid-argument', `sha256: expected ${source.parts.length}, one for each file of weights, found ${sha256.length}`);
   }
-
-  const origin = new URL(Array.isArray(weights) ? weights[0]! : hub).origin;
-  const how: Transfer = { headers, origin, ...transfer };
-  const found = Array.isArray(weights) ? { urls: weights } : await onHub(weights, how, hub);
-  const first = found.urls[0]!;
-  const name = fileName(first);
-  const folderLike = /\.safetensors(\.index\.json)?$/.test(name);
-  const urls = name.endsWith('.index.json') ? await indexed(first, how) : found.urls;
-  const sizes = found.sizes ?? (urls.length > 1 ? await Promise.all(urls.map((url) => sizeOf(url, how))) : []);
-  const parts = urls.map((url, at): Part => ({ name: fileName(url), size: sizes[at], open: () => openUrl(url, how) }));
-
-  const beside = folderLike || found.hasTokenizer ? new URL('tokenizer.json', first).href : undefined;
-  const source: Source = { parts, ...(await tokenizerOf(options, beside, how, !folderLike)) };
-  if (folderLike) {
-    source.configJson = new TextDecoder().decode(await readAll(await openUrl(new URL('config.json', first).href, how)));
-  }
+  source.parts.forEach((part, nth) => (part.sha256 = sha256?.[nth] ?? part.sha256));
   return source;
 }
 
-/** The tokenizer asked for, else the one beside the weights. A GGUF has a vocabulary to fall back on. */
-async function tokenizerOf(
-  { tokenizer }: WireLoad,
-  beside: string | undefined,
-  how: Transfer,
-  hasVocabulary = true,
-): Promise<Pick<Source, 'tokenizerJson' | 'notes'>> {
-  if (tokenizer instanceof Blob) return { tokenizerJson: await readAll(openBlob(tokenizer)), notes: [] };
-  const url = tokenizer ?? beside;
-  if (url === undefined) return { notes: [] };
+/** Files that the visitor dropped or picked: shards in the order of their names, and what lies beside them. */
+async function fromDisk(blobs: Blob[], options: WireLoad, { onBytes, hub: _, ...means }: Means, what: 'all' | 'headers'): Promise<Source> {
+  const named = (name: string): Blob | undefined => blobs.find((blob) => blobName(blob) === name);
+  const whole = async (blob: Blob): Promise<Uint8Array> => readAll(openBlob(blob));
+  let chosen = blobs;
+  if (blobs.length > 1) {
+    const index = blobs.find((blob) => blobName(blob).endsWith('.safetensors.index.json'));
+    if (index) {
+      chosen = shardsOf(readJson(await whole(index), blobName(index)), blobName(index)).map((name) => {
+        const shard = named(name);
+        if (!shard) throw new HeliumError('invalid-argument', `weights: ${blobName(index)} names ${name}, which is not among the files: add it`);
+        return shard;
+      });
+    } else {
+      chosen = blobs.filter((blob) => /\.(gguf|safetensors)$/i.test(blobName(blob)));
+      chosen.sort((a, b) => (blobName(a) < blobName(b) ? -1 : 1));
+      if (chosen.length === 0) throw new HeliumError('invalid-argument', 'weights: none of the files is a .gguf or a .safetensors');
+    }
+  }
+  const parts = chosen.map((blob): Part => ({
+    name: blobName(blob),
+    size: blob.size,
+    sha256: undefined,
+    open: async () => openBlob(blob, onBytes),
+    read: (from, to) => readSlice(blob, from, to),
+    kept: async () => blob.size,
+  }));
+  const source: Source = { parts, notes: new Set() };
+  if (isSafetensors(parts[0]!.name)) {
+    const config = named('config.json');
+    if (!config) throw new HeliumError('invalid-argument', `weights: beside ${parts[0]!.name}, config.json is needed: give an array of files with it among them`);
+    source.configJson = text(await whole(config));
+  }
+  const tokenizer = options.tokenizer ?? named('tokenizer.json');
+  if (what === 'headers' || tokenizer === undefined) return source;
+  if (tokenizer instanceof Blob) source.tokenizerJson = await whole(tokenizer);
+  else source.tokenizerJson = await tokenizerAt({ url: tokenizer }, new Files({ ...means, headers: {} }), source, !isSafetensors(parts[0]!.name));
+  return source;
+}
+
+async function fromUrls(weights: string[] | HubWeights, options: WireLoad, { hub = HUB, ...means }: Means, what: 'all' | 'headers'): Promise<Source> {
+  const notes = new Set<string>();
+  const origin = new URL(Array.isArray(weights) ? weights[0]! : hub).origin;
+  const folder = options.cache ? await ModelFolder.open(modelId(weights, hub), notes, what === 'all') : undefined;
+  const files = new Files({ headers: options.headers, origin, ...means }, folder);
+
+  const listing = Array.isArray(weights) ? [] : await listingFor(weights, files, hub);
+  const immutable = !Array.isArray(weights) && isCommit(weights.revision);
+  const known = new Map(Array.isArray(weights) ? [] : listing.map((file) => [addressOf(hub, weights, file.path), file]));
+  const wanted = (url: string): Wanted => {
+    const { size, lfs } = known.get(url) ?? {};
+    return { url, size, sha256: lfs?.oid, immutable };
+  };
+
+  let urls = Array.isArray(weights) ? weights : chosenOf(weights, listing).map((path) => addressOf(hub, weights, path));
+  const first = urls[0]!;
+  const folderLike = isSafetensors(fileName(first));
+  if (first.endsWith('.index.json')) {
+    urls = shardsOf(readJson(await files.whole(wanted(first)), first), fileName(first)).map((name) => new URL(name, first).href);
+  }
+  const parts = await Promise.all(urls.map(async (url): Promise<Part> => {
+    const { size, sha256 } = wanted(url);
+    const part: Part = {
+      name: fileName(url),
+      // Of a single file, the answer to its request tells.
+      size: size ?? (urls.length > 1 || what === 'headers' ? await files.size(url) : undefined),
+      sha256,
+      open: () => files.open({ ...wanted(url), weights: true, sha256: part.sha256 }),
+      read: (from, to) => files.read(url, from, to),
+      kept: () => files.kept(url),
+    };
+    return part;
+  }));
+
+  const source: Source = { parts, notes };
+  if (folderLike) source.configJson = text(await files.whole(wanted(new URL('config.json', first).href)));
+  if (what === 'headers') return source;
+  const beside = new URL('tokenizer.json', first).href;
+  const tokenizer = options.tokenizer ?? (folderLike || known.has(beside) ? beside : undefined);
+  if (tokenizer instanceof Blob) source.tokenizerJson = await readAll(openBlob(tokenizer));
+  else if (tokenizer !== undefined) source.tokenizerJson = await tokenizerAt(wanted(tokenizer), files, source, !folderLike);
+  return source;
+}
+
+/** What the hub says of the files around the wanted one. Where one file is named, it can do without. */
+async function listingFor(weights: HubWeights, files: Files, hub: string): Promise<HubFile[]> {
+  if (weights.file === undefined) return list(hub, weights, undefined, files);
   try {
-    return { tokenizerJson: await readAll(await openUrl(url, how)), notes: [] };
+    return await list(hub, weights, weights.file.split('/').slice(0, -1).join('/'), files.hasty());
+  } catch (error) {
+    if (error instanceof HeliumError && ['network', 'corrupt'].includes(error.code)) return [];
+    throw error;
+  }
+}
+
+/** The paths of the wanted files: the first shard of a GGUF stands for all. */
+function chosenOf({ repo, file, quant }: HubWeights, listing: HubFile[]): string[] {
+  const paths = listing.map(({ path }) => path);
+  if (file === undefined) return chooseQuant(paths, repo, quant);
+  const shards = /-0*1-of-\d{5}\.gguf$/i.test(file) ? paths.filter((path) => unsharded(path) === unsharded(file)).sort() : [];
+  return shards.length > 0 ? shards : [file];
+}
+
+/** A GGUF has a vocabulary to fall back on where a server refuses the tokenizer. */
+async function tokenizerAt(wanted: Wanted, files: Files, { notes }: Source, hasVocabulary: boolean): Promise<Uint8Array | undefined> {
+  try {
+    return await files.whole(wanted);
   } catch (error) {
     if (!(error instanceof Refused && hasVocabulary && [401, 403, 404].includes(error.status))) throw error;
-    return { notes: [`tokenizer: ${error.message}. The weights' own vocabulary is used instead.`] };
+    notes.add(`tokenizer: ${error.message}. The weights' own vocabulary is used instead.`);
+    return undefined;
   }
 }
 
 /** The shards that a `model.safetensors.index.json` names, in order of name. */
-async function indexed(url: string, how: Transfer): Promise<string[]> {
-  const index = parse(await readAll(await openUrl(url, how)), url) as { weight_map?: unknown };
-  const map = index.weight_map;
+function shardsOf(index: unknown, name: string): string[] {
+  const map = (index as { weight_map?: unknown }).weight_map;
   const names = typeof map === 'object' && map !== null ? [...new Set(Object.values(map))].sort() : [];
-  if (names.length === 0 || !names.every((name) => typeof name === 'string' && /^[\w.-]+\.safetensors$/.test(name))) {
-    throw new HeliumError('corrupt', `${fileName(url)}: expected "weight_map" from tensor names to .safetensors files beside it`);
+  if (names.length === 0 || !names.every((shard) => typeof shard === 'string' && /^[\w.-]+\.safetensors$/.test(shard))) {
+    throw new HeliumError('corrupt', `${name}: expected "weight_map" from tensor names to .safetensors files beside it`);
   }
-  return names.map((name) => new URL(String(name), url).href);
+  return names as string[];
 }
 
-/** Resolves the hub shorthand. A quantisation is found by listing the repository: file names vary. */
-async function onHub(
-  { repo, file, quant, revision = 'main' }: HubWeights,
-  how: Transfer,
-  hub: string,
-): Promise<{ urls: string[]; sizes?: (number | undefined)[]; hasTokenizer?: boolean }> {
-  const encode = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
-  const resolve = (path: string): string => `${hub}/${repo}/resolve/${encodeURIComponent(revision)}/${encode(path)}`;
-  if (file !== undefined) return { urls: [resolve(file)] };
-
-  const listing = `${hub}/api/models/${repo}/tree/${encodeURIComponent(revision)}?recursive=true`;
-  const entries = parse(await readAll(await openUrl(listing, how)), listing) as HubEntry[];
-  if (!Array.isArray(entries)) throw new HeliumError('network', `${repo}: the hub's listing is not a list of files`);
-  const files = entries.filter((entry) => entry.type === 'file' && typeof entry.path === 'string');
-  const chosen = chooseQuant(files.map((entry) => entry.path), repo, quant);
-  return {
-    urls: chosen.map(resolve),
-    sizes: chosen.map((path) => files.find((entry) => entry.path === path)?.size),
-    hasTokenizer: files.some((entry) => entry.path === chosen[0]!.replace(/[^/]*$/, 'tokenizer.json')),
-  };
-}
-
-/** The one GGUF (or its shards, in order) among `paths` whose name holds `quant` as a word of its own. */
-export function chooseQuant(paths: string[], repo: string, quant: string): string[] {
-  const ggufs = paths.filter((path) => /\.gguf$/i.test(path)).sort();
-  const word = new RegExp(`(^|[-._/])${quant}([-./]|$)`, 'i');
-  const matching = ggufs.filter((path) => word.test(path));
-  const whole = (path: string): string => path.replace(/-\d{5}-of-\d{5}(?=\.gguf$)/i, '');
-  const models = new Set(matching.map(whole));
-  if (models.size === 1) return matching;
-  throw new HeliumError(
-    'invalid-argument',
-    models.size === 0
-      ? `quant: no GGUF file of ${repo} is named ${quant}; it has ${ggufs.join(', ') || 'none at all'}`
-      : `quant: several files of ${repo} are named ${quant} (${[...models].join(', ')}): choose one with \`file\``,
-  );
-}
-
-function parse(bytes: Uint8Array, url: string): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch (cause) {
-    throw new HeliumError('corrupt', `${fileName(url)}: expected JSON (${String(cause)})`, { cause });
-  }
-}
+const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

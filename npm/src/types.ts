@@ -1,5 +1,7 @@
 // The public types: what goes into and comes out of `Helium`.
 
+import type { HeliumErrorCode } from './errors.js';
+
 /** A file in a repository of the model hub: by name, or a GGUF by its quantisation (`'Q4_K_M'`). */
 export type HubWeights = { repo: string; revision?: string } & (
   | { file: string; quant?: never }
@@ -15,12 +17,16 @@ export interface GpuOptions {
   features?: 'none' | 'auto';
 }
 
+/** Where a model's weights come from. */
+export type Weights = string | URL | string[] | Blob | Blob[] | HubWeights;
+
 export interface LoadOptions {
   /**
-   * A GGUF file, a `.safetensors` file or a `.safetensors.index.json` by URL; shards in order; a file
-   * from disk; or a file in a hub repository. Beside safetensors, config.json is read as well.
+   * A GGUF file, a `.safetensors` file or a `.safetensors.index.json` by URL; shards in order; a file or
+   * files from disk, a folder's config.json and tokenizer.json among them; or a file in a hub repository.
+   * Beside safetensors, config.json is read as well.
    */
-  weights: string | URL | string[] | Blob | HubWeights;
+  weights: Weights;
   /** A tokenizer.json. Without it: the one beside the weights, or the GGUF's own vocabulary. */
   tokenizer?: string | URL | Blob;
   /** Called about ten times a second while loading, and at each change of phase. */
@@ -31,10 +37,12 @@ export interface LoadOptions {
   headers?: Record<string, string>;
   /** The expected SHA-256 of the weights in hex; for shards one each, in order. */
   sha256?: string | string[];
-  /** Keep the weights in this browser for the next visit. Accepted, but without effect in this version. */
+  /** Whether to keep what is fetched in this browser, for the next visit; true without it. */
   cache?: boolean;
   /** Tokens of context to reserve memory for; at most the model's own. */
   contextLength?: number;
+  /** Stores matrices of floats in fewer bits, as they stream in: for checkpoints that are not quantised. */
+  quantize?: 'q8_0' | 'q4_k';
   gpu?: GpuOptions;
 }
 
@@ -43,6 +51,8 @@ export interface Progress {
   phase: 'gpu' | 'tokenizer' | 'weights' | 'prepare' | 'ready';
   /** Bytes of weights so far. */
   loaded: number;
+  /** Of these, bytes that were in this browser already. */
+  cached?: number;
   /** Bytes of weights in all, where the server says. */
   total?: number;
   /** Over the last few seconds. */
@@ -136,13 +146,65 @@ export interface Stats {
   [name: string]: unknown;
 }
 
+/** What to check, before anything large is downloaded. */
+export interface CheckOptions extends Pick<LoadOptions, 'headers' | 'cache' | 'contextLength' | 'quantize' | 'gpu'> {
+  /** Reads the header of these weights, and says what loading them would take. */
+  weights?: Weights;
+  /** In place of weights: their size alone, for an estimate without a request. */
+  bytes?: number;
+}
+
 /** What `Helium.check` found. */
 export interface Check {
+  /** False where a load is bound to fail. */
   ok: boolean;
-  /** Why not, where `ok` is false. */
-  code?: 'no-webgpu' | 'no-adapter';
+  /** Why, where `ok` is false; the same that `load` would throw. */
+  code?: HeliumErrorCode;
   message?: string;
   adapter?: AdapterInfo;
-  /** WebGPU tells no memory size: this is an estimate from the device's RAM, where the browser gives it. */
-  fits?: 'likely' | 'unlikely' | 'unknown';
+  /**
+   * Whether the GPU's memory suffices. WebGPU tells no memory size: `likely` and `unlikely` are an estimate from the
+   * device's RAM, where the browser gives it, and `unknown` where not; `no`: a limit that WebGPU does tell is exceeded.
+   */
+  fits?: 'likely' | 'unlikely' | 'no' | 'unknown';
+  /** What the weights' header says, and what they would take. */
+  model?: Plan;
+  download?: {
+    /** Of all files of weights, where the server tells. */
+    bytes?: number;
+    /** Of these, already kept in this browser. */
+    cached: number;
+    /** What this browser's storage still has room for. Where it is too little, a load works but keeps nothing. */
+    quotaBytes?: number;
+  };
+  /** Where the weights do not fit: files of the same hub repository that are expected to, the largest first. */
+  smaller?: { file: string; bytes: number }[];
+}
+
+/** A model as it would be loaded. */
+export interface Plan {
+  architecture: string;
+  parameters: number;
+  quantization: string;
+  contextLength: number;
+  weightBytes: number;
+  kvBytes: number;
+  /** All that the GPU would hold. */
+  gpuBytes: number;
+}
+
+/** A model that is kept in this browser. */
+export interface CachedModel {
+  /** For `Helium.deleteCached`. */
+  id: string;
+  /** The name of its (first) file of weights. */
+  name: string;
+  /** Where that came from. */
+  url: string;
+  /** All that is kept of it, its small files included. */
+  bytes: number;
+  /** False where a download was interrupted: the next load goes on with it. */
+  complete: boolean;
+  /** Milliseconds since 1970. */
+  lastUsed: number;
 }

@@ -6,7 +6,8 @@ import { HeliumError, toWire } from './errors.js';
 import { Meter } from './progress.js';
 import type { WireLoad } from './options.js';
 import type { FromWorker, Request, ToWorker } from './protocol.js';
-import { resolveSource } from './source.js';
+import { checkWeights } from './plan.js';
+import { resolveSource, type Source } from './source.js';
 import type { AdapterInfo, Info, Stats, Token } from './types.js';
 import init, { Cancel, Engine, Sha256 } from './wasm/helium.js';
 
@@ -67,6 +68,10 @@ async function answer(id: number, request: Request): Promise<void> {
 
 async function perform(id: number, request: Request): Promise<unknown> {
   if (request.op === 'load') return load(id, request.options);
+  if (request.op === 'check') {
+    await init();
+    return checkWeights(request.options);
+  }
   if (!engine) throw new HeliumError('closed', 'no model is loaded');
   switch (request.op) {
     case 'generate': {
@@ -98,48 +103,68 @@ async function load(id: number, options: WireLoad): Promise<void> {
   adapterName = (await check(powerPreference === undefined ? {} : { powerPreference })).adapter?.name;
 
   meter.enter('tokenizer');
-  const source = await resolveSource(options);
-  const { parts, configJson, tokenizerJson } = source;
-  if (options.sha256 && options.sha256.length !== parts.length) {
-    throw new HeliumError('invalid-argument', `sha256: expected ${parts.length}, one for each file of weights, found ${options.sha256.length}`);
-  }
-  opened.begin({
-    ...(options.contextLength !== undefined && { contextLength: options.contextLength }),
-    ...(configJson !== undefined && { configJson }),
-    ...(tokenizerJson !== undefined && { tokenizerJson }),
-  });
-
-  meter.expect(sum(parts.map((part) => part.size)));
+  const onBytes = (count: number, from: 'network' | 'cache'): void => meter.add(count, from);
+  const source = await resolveSource(options, { ...options.means, onBytes });
   meter.enter('weights');
-  let unflushed = 0;
-  for (const [at, part] of parts.entries()) {
-    const file = await part.open();
-    if (parts.length === 1) meter.expect(file.size);
-    opened.beginFile(file.name, file.size);
-    const expected = options.sha256?.[at];
-    const sha = expected === undefined ? undefined : new Sha256();
-    for await (const piece of file.pieces) {
-      sha?.update(piece);
-      opened.push(piece);
-      meter.add(piece.length);
-      unflushed += piece.length;
-      if (unflushed >= FLUSH_BYTES) {
-        await opened.flush();
-        unflushed = 0;
-      }
-    }
-    const found = sha?.hex();
-    if (found !== expected) {
-      throw new HeliumError('corrupt', `${file.name}: expected sha256 ${expected}, found ${found}: the file is damaged or another one`);
-    }
-    opened.endFile();
+  try {
+    await stream(source, options, opened, meter);
+  } catch (error) {
+    if (!(error instanceof StaleCache)) throw error;
+    source.notes.add(`cache: what was kept of the model was not usable, and was fetched again (${error.message})`);
+    meter.restart();
+    await stream(source, options, opened, meter);
   }
 
   meter.enter('prepare');
   await opened.finish();
   engine = opened;
-  about = { model: parts[0]!.name, notes: source.notes };
+  about = { model: source.parts[0]!.name, notes: [...source.notes] };
   meter.enter('ready');
+}
+
+/** Bytes from the cache turned out to be bad. They are deleted; the network may have better ones. */
+class StaleCache extends HeliumError {}
+
+/** Reads all files of weights into the engine. */
+async function stream({ parts, configJson, tokenizerJson }: Source, options: WireLoad, into: Engine, meter: Meter): Promise<void> {
+  into.begin({
+    ...(options.contextLength !== undefined && { contextLength: options.contextLength }),
+    ...(options.quantize !== undefined && { quantize: options.quantize }),
+    ...(configJson !== undefined && { configJson }),
+    ...(tokenizerJson !== undefined && { tokenizerJson }),
+  });
+  meter.expect(sum(parts.map((part) => part.size)));
+  let unflushed = 0;
+  for (const part of parts) {
+    const file = await part.open();
+    try {
+      if (parts.length === 1) meter.expect(file.size);
+      into.beginFile(file.name, file.size);
+      const sha = part.sha256 === undefined || file.verified ? undefined : new Sha256();
+      for await (const piece of file.pieces) {
+        sha?.update(piece);
+        into.push(piece);
+        unflushed += piece.length;
+        if (unflushed >= FLUSH_BYTES) {
+          await into.flush();
+          unflushed = 0;
+        }
+      }
+      const found = sha?.hex();
+      if (found !== undefined && found !== part.sha256) {
+        throw new HeliumError('corrupt', `${file.name}: expected sha256 ${part.sha256}, found ${found}: the file is damaged or another one`);
+      }
+      into.endFile();
+      await file.done();
+    } catch (error) {
+      const { code, message } = toWire(error);
+      // A file that no engine can read, an error page for one, is not worth keeping; one that this engine does not
+      // run is, where it was kept before.
+      await file.leave(code === 'corrupt' || (code === 'unsupported-model' && file.kept() === 0));
+      if (code === 'corrupt' && file.kept() > 0) throw new StaleCache(code, message);
+      throw error;
+    }
+  }
 }
 
 /** Their sum, or undefined where one is unknown. */

@@ -1,18 +1,19 @@
 // All tests that need Node or a browser. `./build.sh test` builds what they use and runs them.
 //
-//     HELIUM_SMOLLM2=FILE node tests/browser/run.mjs [chromium|firefox]… [unit|suite|page|package]…
+//     HELIUM_SMOLLM2=FILE node tests/browser/run.mjs [chromium|firefox]… [unit|suite|page|delivery|package]…
 
 import { spawn } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
 import { BROWSERS, launch } from './browsers.mjs';
+import { testDelivery } from './delivery.mjs';
 import { check, finish } from './harness.mjs';
 import { testPackage } from './package.mjs';
 import { testMissingWebGpu, testPage } from './page.mjs';
 import { testSuite } from './suite.mjs';
 
-const PARTS = ['unit', 'suite', 'page', 'package'];
+const PARTS = ['unit', 'suite', 'page', 'delivery', 'package'];
 const words = process.argv.slice(2);
 const unknown = words.filter((word) => ![...PARTS, ...BROWSERS].includes(word));
 if (unknown.length > 0) {
@@ -40,6 +41,7 @@ for (const name of chosen(BROWSERS)) {
   if (!browser) continue;
   try {
     if (parts.includes('page')) await testPage(browser, model);
+    if (parts.includes('delivery')) await testDelivery(browser, model);
     if (parts.includes('package')) await testPackage(browser, model);
     if (parts.includes('suite')) await testSuite(browser);
   } finally {

@@ -5,8 +5,10 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 
-import { openBlob, openUrl, readAll } from '../../../npm/dist/fetch.js';
-import { chooseQuant, resolveSource } from '../../../npm/dist/source.js';
+import { openBlob, readAll } from '../../../npm/dist/fetch.js';
+import { chooseQuant } from '../../../npm/dist/hub.js';
+import { Files } from '../../../npm/dist/open.js';
+import { resolveSource } from '../../../npm/dist/source.js';
 
 // 300,001 bytes that differ by position, so that a piece lost, doubled or moved shows.
 const FILE = Uint8Array.from({ length: 300_001 }, (_, at) => (at * 31 + (at >> 8) * 7) & 255);
@@ -33,20 +35,24 @@ after(() => {
 
 const FAST = { headers: {}, retries: 3, backoffMs: 1, stallMs: 300 };
 
+const openUrl = (address, transfer) => new Files(transfer).open({ url: address });
+
 async function download(how, transfer = FAST) {
   behave = how;
   requests = [];
   return readAll(await openUrl(url, transfer));
 }
 
-/** Sends the file from where the request's Range asks, `count` bytes of it, then cuts the connection. */
-function send(request, response, { count = Infinity, file = FILE, etag = '"a"', ranges = true } = {}) {
-  const from = ranges ? Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0) : 0;
-  const headers = { 'content-length': file.length - from, etag };
-  if (from > 0) headers['content-range'] = `bytes ${from}-${file.length - 1}/${file.length}`;
-  response.writeHead(from > 0 ? 206 : 200, headers);
-  const body = file.subarray(from, Math.min(file.length, from + count));
-  if (from + body.length === file.length) response.end(body);
+/** Sends what the request's Range asks for, or the first `count` bytes of that and then cuts the connection. */
+function send(request, response, { count = Infinity, file = FILE, etag = '"a"', ranges = true, hide = false } = {}) {
+  const [, first, last] = (ranges && /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '')) || [];
+  const from = Number(first ?? 0);
+  const to = last ? Math.min(Number(last) + 1, file.length) : file.length;
+  const headers = { 'content-length': to - from, etag };
+  if (first !== undefined && !hide) headers['content-range'] = `bytes ${from}-${to - 1}/${file.length}`;
+  response.writeHead(first === undefined ? 200 : 206, headers);
+  const body = file.subarray(from, Math.min(to, from + count));
+  if (from + body.length === to) response.end(body);
   else response.write(body, () => setTimeout(() => response.destroy(), 20));
 }
 
@@ -59,14 +65,70 @@ const refused = (code, pattern) => (error) => {
 test('a whole file arrives once, in order', async () => {
   assert.equal(sha(await download(send)), sha(FILE));
   assert.equal(requests.length, 1);
-  assert.equal(requests[0].headers.range, undefined);
+});
+
+test('where ranges are allowed, several are under way at a time, and the bytes come in order', async () => {
+  let open = 0;
+  let most = 0;
+  const delays = [30, 5, 60, 0, 20];
+  const bytes = await download((request, response, nth) => {
+    most = Math.max(most, ++open);
+    response.on('close', () => (open -= 1));
+    setTimeout(() => send(request, response), delays[nth % delays.length]);
+  }, { ...FAST, chunk: 20_000, connections: 3 });
+  assert.equal(sha(bytes), sha(FILE));
+  assert.equal(requests.length, Math.ceil(FILE.length / 20_000));
+  assert.equal(most, 3);
+});
+
+test('no more is fetched than the reader is about to need', async () => {
+  behave = send;
+  requests = [];
+  const file = await openUrl(url, { ...FAST, chunk: 10_000, connections: 2 });
+  await file.pieces.next();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(requests.length, 3, 'the one read and two ahead');
+  await file.pieces.return();
+});
+
+test('where the size is hidden, one stream brings the file', async () => {
+  const bytes = await download((request, response) => send(request, response, { hide: true }), { ...FAST, chunk: 50_000 });
+  assert.equal(sha(bytes), sha(FILE));
+  assert.deepEqual(requests.map(({ headers }) => headers.range), ['bytes=0-49999', undefined]);
+});
+
+test('chunks of parallel downloads resume on their own', async () => {
+  const bytes = await download((request, response, nth) => send(request, response, { count: nth % 2 ? 7000 : Infinity }), { ...FAST, chunk: 30_000, connections: 3 });
+  assert.equal(sha(bytes), sha(FILE));
+});
+
+test('a signed address that expires is resolved anew', async () => {
+  const served = new Map(); // signature → requests it has served; it expires after four
+  const bytes = await download((request, response) => {
+    const given = new URL(request.url, url).searchParams.get('signature');
+    if (given === null) {
+      const signature = String(served.size);
+      served.set(signature, 0);
+      return response.writeHead(302, { location: `/signed?signature=${signature}` }).end();
+    }
+    served.set(given, served.get(given) + 1);
+    if (served.get(given) > 4) return response.writeHead(403).end();
+    send(request, response);
+  }, { ...FAST, chunk: 20_000, connections: 2 });
+  assert.equal(sha(bytes), sha(FILE));
+  assert.ok(served.size >= 4 && served.size < 12, `resolved ${served.size} times`);
+});
+
+test('an empty file is no error', async () => {
+  const bytes = await download((request, response) => (request.headers.range ? response.writeHead(416).end() : response.writeHead(200, { 'content-length': 0 }).end()));
+  assert.equal(bytes.length, 0);
 });
 
 test('a dropped connection resumes at the byte it had reached', async () => {
   const bytes = await download((request, response, nth) => send(request, response, { count: nth < 4 ? 70_000 : Infinity }));
   assert.equal(sha(bytes), sha(FILE));
   assert.ok(requests.length >= 4);
-  assert.match(requests[1].headers.range, /^bytes=[1-9]\d*-$/);
+  assert.match(requests[1].headers.range, /^bytes=[1-9]\d*-300000$/);
 });
 
 test('a server without ranges is read from its start and the known part dropped', async () => {
@@ -82,7 +144,7 @@ test('a stalled connection counts as dropped', async () => {
     response.write(FILE.subarray(0, 50_000)); // and then silence
   });
   assert.equal(sha(bytes), sha(FILE));
-  assert.match(requests[1].headers.range, /^bytes=50000-$/);
+  assert.match(requests[1].headers.range, /^bytes=50000-/);
 });
 
 test('passing refusals are retried, and Retry-After is kept', async () => {
@@ -138,7 +200,7 @@ test('leaving the stream early closes the connection', async () => {
     response.writeHead(200, { 'content-length': 1e9 });
     response.write(FILE);
   };
-  const file = await openUrl(url, FAST);
+  const file = await openUrl(url, { ...FAST, chunk: 100_000 });
   assert.equal(file.size, 1e9);
   for await (const _ of file.pieces) break;
   await gone;
@@ -178,7 +240,7 @@ const { headers: _, ...PACE } = FAST;
 const source = (options, how) => {
   behave = how;
   requests = [];
-  return resolveSource({ headers: {}, gpu: {}, ...options }, PACE, new URL(url).origin);
+  return resolveSource({ headers: {}, gpu: {}, ...options }, { ...PACE, hub: new URL(url).origin });
 };
 
 test('a quantisation is found by listing the repository', async () => {
@@ -205,6 +267,8 @@ test('quantisation names are matched as whole words, shards are kept in order, d
 
 test('a revision and a file with odd characters are encoded', async () => {
   const found = await source({ weights: { repo: 'a/b', file: 'sub folder/m#1.gguf', revision: 'refs/pr/1' } }, send);
+  assert.equal(requests[0].url, '/api/models/a/b/tree/refs%2Fpr%2F1/sub%20folder');
+  requests = [];
   await readAll(await found.parts[0].open());
   assert.equal(requests[0].url, '/a/b/resolve/refs%2Fpr%2F1/sub%20folder/m%231.gguf');
 });
@@ -239,6 +303,6 @@ test('a refused tokenizer is noted for a GGUF, and an error for safetensors', as
   const tokenizer = new URL('tokenizer.json', url).href;
   const gguf = await source({ weights: [url], tokenizer }, closed);
   assert.equal(gguf.tokenizerJson, undefined);
-  assert.match(gguf.notes[0], /tokenizer: .*403.*own vocabulary/);
+  assert.match([...gguf.notes][0], /tokenizer: .*403.*own vocabulary/);
   await assert.rejects(source({ weights: [new URL('model.safetensors', url).href] }, closed), refused('network', /tokenizer\.json: HTTP status 403/));
 });

@@ -11,7 +11,7 @@ const invalid = (pattern) => (error) => error.code === 'invalid-argument' && (pa
 
 test('weights and tokenizer are made absolute', () => {
   assert.deepEqual(checkLoad({ weights: 'm.gguf', tokenizer: '/t.json' }, BASE), {
-    weights: ['https://page.example/app/m.gguf'], tokenizer: 'https://page.example/t.json', headers: {}, gpu: {},
+    weights: ['https://page.example/app/m.gguf'], tokenizer: 'https://page.example/t.json', headers: {}, gpu: {}, cache: true, means: {},
   });
   assert.deepEqual(checkLoad({ weights: ['a.gguf', 'b.gguf'] }, BASE).weights, [`${BASE}a.gguf`, `${BASE}b.gguf`]);
   assert.deepEqual(checkLoad({ weights: { repo: 'a/b', quant: 'Q4_0' } }, BASE).weights, { repo: 'a/b', quant: 'Q4_0' });
@@ -25,6 +25,7 @@ for (const [options, pattern] of [
   [{ weights: { repo: 'a' , file: 'x' } }, /^repo: expected "owner\/name", found "a"/],
   [{ weights: { repo: 'a/b' } }, /^weights: name either a file or a quant of a\/b/],
   [{ weights: { repo: 'a/b', quants: 'x' } }, /unknown option "quants"/],
+  [{ weights: 'm', quantize: 'q4_0' }, /^quantize: expected one of "q8_0", "q4_k", found "q4_0"/],
   [{ weights: 'm', contextLength: 0 }, /^contextLength: expected a whole number of at least 1, found 0/],
   [{ weights: 'm', gpu: { limits: 'max' } }, /^limits: expected one of "default", "adapter", found "max"/],
   [{ weights: 'm', sha256: 'abc' }, /^sha256: expected 64 hex/],
@@ -65,7 +66,7 @@ test('progress tells the rate of the last seconds and the time left', () => {
   meter.enter('weights');
   for (let step = 0; step < 100; step++) {
     now += 20;
-    meter.add(1000); // 50,000 bytes a second
+    meter.add(1000, 'network'); // 50,000 bytes a second
   }
   const last = seen.at(-1);
   assert.equal(last.phase, 'weights');
@@ -73,4 +74,17 @@ test('progress tells the rate of the last seconds and the time left', () => {
   assert.equal(last.bytesPerSecond, 50_000);
   assert.ok(Math.abs(last.etaSeconds - (1_000_000 - last.loaded) / 50_000) < 1e-9);
   assert.ok(seen.length < 25, `about ten reports a second, not one a chunk: ${seen.length} in two seconds`);
+});
+
+test('what was kept here counts as loaded, but not into the rate of the download', () => {
+  let now = 0;
+  const seen = [];
+  const meter = new Meter((progress) => seen.push(progress), () => now);
+  meter.enter('weights');
+  for (let step = 0; step < 20; step++) meter.add(1_000_000, 'cache', (now += 50));
+  for (let step = 0; step < 20; step++) meter.add(1000, 'network', (now += 100));
+  const last = seen.at(-1);
+  assert.equal(last.cached, 20_000_000);
+  assert.equal(last.loaded, 20_020_000);
+  assert.equal(last.bytesPerSecond, 10_000);
 });

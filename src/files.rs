@@ -13,9 +13,8 @@ use crate::error::{Error, Result};
 use crate::format::safetensors::Index;
 use crate::format::{Header, Progress, TensorInfo, parse_header};
 use crate::gpu::Gpu;
-use crate::loader::Loader;
+use crate::loader::{LoadOptions, Loader};
 use crate::model::Model;
-use crate::model::blueprint::LoadOptions;
 use crate::tokenizer::{GgufVocab, Tokenizer};
 
 /// Bytes read at once while loading.

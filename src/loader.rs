@@ -14,7 +14,8 @@ use crate::format::{Dtype, Progress, TensorInfo, blocks, parse_header};
 use crate::gpu::Gpu;
 use crate::gpu::device::Guard;
 use crate::gpu::tensor::Piece;
-use crate::model::blueprint::{Blueprint, Destination, LoadOptions, Span};
+pub use crate::model::blueprint::LoadOptions;
+use crate::model::blueprint::{Blueprint, Destination, Span};
 use crate::model::{Model, Weights};
 
 /// Bytes of file rows that are repacked and written together, about.

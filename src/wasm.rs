@@ -16,9 +16,9 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::format::{Progress, parse_header};
 use crate::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
-use crate::loader::Loader;
+use crate::loader::{LoadOptions, Loader};
 use crate::model::Model;
-use crate::model::blueprint::{Blueprint, LoadOptions};
+use crate::model::blueprint::Blueprint;
 use crate::sampler::Sampling;
 use crate::score;
 use crate::session::{self, Cancel, GenerateOptions, Generation, Piece};
@@ -329,6 +329,8 @@ impl WasmEngine {
                 "weightBytes": model.weight_bytes(),
                 "kvBytes": model.kv_bytes(),
                 "gpuBytes": self.gpu.allocated_bytes(),
+                // WebAssembly memory never shrinks: this is also the most that loading took.
+                "wasmBytes": core::arch::wasm32::memory_size::<0>() << 16,
             },
         })
     }

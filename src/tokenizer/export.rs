@@ -6,11 +6,14 @@
 use serde_json::Value as Json;
 
 use super::decode::byte_fallback;
-use super::gguf::{BYTE, CONTROL, GgufVocab, NORMAL, PRE_TOKENIZERS, UNKNOWN, UNUSED, USER_DEFINED};
+use super::gguf::{BYTE, CONTROL, GgufVocab, NORMAL, PRE_TOKENIZERS, UNKNOWN, USER_DEFINED};
 use super::{Tokenizer, one_line};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Array, Metadata, Value};
+
+/// `tokenizer.ggml.token_type` of a row of the embedding without a token.
+const UNUSED: i32 = 5;
 
 /// What the rules of vocabularies differ in.
 const PROBES: [&str; 6] = [

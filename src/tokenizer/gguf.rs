@@ -41,8 +41,6 @@ pub(super) const UNKNOWN: i32 = 2;
 pub(super) const CONTROL: i32 = 3;
 /// Found in the text before all others.
 pub(super) const USER_DEFINED: i32 = 4;
-/// A row of the embedding without a token.
-pub(super) const UNUSED: i32 = 5;
 /// A piece `<0xXX>` for one byte.
 pub(super) const BYTE: i32 = 6;
 

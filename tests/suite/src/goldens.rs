@@ -2,9 +2,8 @@
 //! folders and GGUF files, whole and in small portions, with and without optional features.
 
 use helium_webgpu::config::ModelConfig;
-use helium_webgpu::loader::Loader;
+use helium_webgpu::loader::{LoadOptions, Loader};
 use helium_webgpu::model::Model;
-use helium_webgpu::model::blueprint::LoadOptions;
 use helium_webgpu::score::visit_logits;
 use serde::Deserialize;
 use std::ops::ControlFlow;

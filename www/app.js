@@ -3,7 +3,7 @@
 
 import { Helium } from './helium/index.js';
 import { fromAddress, fromFile, SAMPLES } from './models.js';
-import { advice, figures, plural, speed } from './words.js';
+import { advice, bytes as bytesInWords, figures, plural, speed } from './words.js';
 
 const at = (id) => document.getElementById(id);
 const [composer, prompt, chooser, stopButton, generateButton] = ['composer', 'prompt', 'model', 'stop', 'generate'].map(at);
@@ -34,7 +34,15 @@ async function showChoice() {
     line.append(nth === 0 ? ' ' : ' · ', link);
   });
   if (!running) resetLoading();
-  await showAdapter(bytes);
+  await Promise.all([showAdapter(bytes), showKept(models[chooser.value], line)]);
+}
+
+/** Says whether the model's weights are in this browser already. */
+async function showKept({ load }, line) {
+  const [kept] = await Helium.cached(load.weights).catch(() => []); // a wrong address is told when it is loaded
+  if (!kept || load !== models[chooser.value].load || line.querySelector('.kept')) return;
+  const text = kept.complete ? ' · Kept in this browser: no download.' : ` · ${bytesInWords(kept.bytes)} of it kept in this browser.`;
+  line.append(Object.assign(document.createElement('span'), { className: 'kept', textContent: text }));
 }
 
 /** Says before any download whether this device can run the model, and how well. */
@@ -104,8 +112,8 @@ async function load(key) {
     ready: 'Ready.',
   };
   const onProgress = (progress) => {
-    say(saying[progress.phase]);
-    const { phase, loaded: bytes, total } = progress;
+    const { phase, loaded: bytes, total, cached } = progress;
+    say(phase === 'weights' && bytes > 0 && cached === bytes ? `Reading ${model.name} from this browser…` : saying[phase]);
     if (phase === 'weights' && total === undefined) loading.removeAttribute('value');
     else loading.value = phase === 'ready' ? 1 : total ? bytes / total : 0;
     const text = bytes > 0 && phase === 'weights' ? figures(progress) : '';
@@ -114,6 +122,14 @@ async function load(key) {
   };
   const helium = await Helium.load({ ...model.load, onProgress, signal: running.signal });
   loaded = { helium, key };
+  showNotes(helium.info.notes);
+}
+
+/** What did not go as asked while loading. */
+function showNotes(notes) {
+  if (notes.length === 0) return;
+  at('note').textContent = notes.join(' ');
+  at('note').hidden = false;
 }
 
 async function write(text, options) {

@@ -24,7 +24,8 @@ export interface FileRecord {
   model: string;
   url: string;
   name: string;
-  weights: boolean;
+  /** Of how many files of weights it is one; 0 for the small ones beside them. */
+  weights: number;
   /** Of the file; undefined while it is still being received, of a server that does not tell. */
   size?: number;
   /** The server's ETag, or else its date. */
@@ -68,6 +69,7 @@ export class ModelFolder {
   /** Undefined, with a note, where this browser keeps no files; or where there is none and it is not to be made. */
   static async open(model: string, notes: Set<string>, create: boolean): Promise<ModelFolder | undefined> {
     try {
+      if (!navigator.locks) throw new DOMException('no Web Locks', 'NotSupportedError');
       const root = await navigator.storage.getDirectory();
       const key = await keyOf(model);
       const folder = await (await root.getDirectoryHandle(FOLDER, { create })).getDirectoryHandle(key, { create });
@@ -183,7 +185,7 @@ export class Slot {
   /** The file is whole and good: says so in its record, and lets go of it. */
   async finish(changes: Partial<FileRecord>): Promise<void> {
     try {
-      if (this.record && (this.mode === 'exclusive' || this.record.weights)) {
+      if (this.record && (this.mode === 'exclusive' || this.record.weights > 0)) {
         Object.assign(this.record, changes, { lastUsed: Date.now() });
         await this.save();
       }
@@ -195,12 +197,15 @@ export class Slot {
 
   /** Deletes the file, for it is not what it should be. It stays claimed. */
   async clear(): Promise<void> {
-    this.record = undefined;
     if (!(await this.own())) return;
     this.record = undefined;
     this.handle?.close();
     this.handle = undefined;
-    await remove(this.owner.folder, this.key);
+    try {
+      await remove(this.owner.folder, this.key);
+    } catch (error) {
+      this.owner.notes.add(`cache: ${failure(error)} to delete what was kept of the model`);
+    }
   }
 
   close(): void {
@@ -239,7 +244,7 @@ export class Slot {
 
   private async giveUp(why: string): Promise<false> {
     this.owner.notes.add(`${NOT_KEPT}: ${why}`);
-    await this.clear().catch(() => undefined);
+    await this.clear();
     this.close();
     return false;
   }
@@ -252,7 +257,7 @@ export async function listModels(id?: string): Promise<CachedModel[]> {
   const models: CachedModel[] = [];
   for (const [, folder] of await folders(id)) {
     const records = await recordsOf(folder);
-    const weights = records.filter((record) => record.weights);
+    const weights = records.filter((record) => record.weights > 0);
     if (weights.length === 0) continue;
     const first = weights.sort((a, b) => (a.name < b.name ? -1 : 1))[0]!;
     models.push({
@@ -260,7 +265,7 @@ export async function listModels(id?: string): Promise<CachedModel[]> {
       name: first.name,
       url: first.url,
       bytes: records.reduce((total, record) => total + keptBytes(record), 0),
-      complete: weights.every(isComplete),
+      complete: weights.length >= first.weights && weights.every(isComplete),
       lastUsed: Math.max(...weights.map((record) => record.lastUsed)),
     });
   }
@@ -280,7 +285,7 @@ export async function deleteModels(id?: string): Promise<void> {
         else free = false;
       }
       if (free) await parent.removeEntry(key, { recursive: true });
-      else busy.push((await recordsOf(folder)).find((record) => record.weights)?.name ?? key);
+      else busy.push((await recordsOf(folder)).find((record) => record.weights > 0)?.name ?? key);
     } finally {
       for (const release of held) release();
     }
@@ -348,7 +353,15 @@ async function openHandle(folder: FileSystemDirectoryHandle, name: string): Prom
   const file = (await folder.getFileHandle(name, { create: true })) as FileSystemFileHandle & {
     createSyncAccessHandle(): Promise<SyncAccessHandle>;
   };
-  return file.createSyncAccessHandle();
+  for (let tries = 1; ; tries++) {
+    try {
+      return await file.createSyncAccessHandle();
+    } catch (error) {
+      // A worker that was just ended may hold it a moment longer than its lock.
+      if (nameOf(error) !== 'NoModificationAllowedError' || tries === 10) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
 }
 
 /** The record goes first: without it the data counts for nothing. */

@@ -18,13 +18,16 @@ export interface OpenFile {
   leave(bad: boolean): Promise<void>;
 }
 
+/** Where bytes come from: a server, this browser's storage, or the visitor's own files. */
+export type Origin = 'network' | 'cache' | 'disk';
+
 /** How to fetch. All but the headers and the meter are for tests. */
 export interface Transfer {
   /** Sent to `origin` only. */
   headers: Record<string, string>;
   origin?: string;
   /** Called as bytes arrive, which is before they are delivered in order. */
-  onBytes?: (count: number, from: 'network' | 'cache') => void;
+  onBytes?: (count: number, from: Origin) => void;
   /** Bytes a request asks for, where the server allows ranges; also the unit of the cache. */
   chunk?: number;
   /** Requests at a time. */
@@ -95,7 +98,7 @@ export function openBlob(blob: Blob, onBytes?: Transfer['onBytes']): OpenFile {
   async function* pieces(): AsyncGenerator<Uint8Array, void> {
     for (let at = 0; at < blob.size; at += PIECE) {
       yield await readSlice(blob, at, at + PIECE);
-      onBytes?.(Math.min(PIECE, blob.size - at), 'cache');
+      onBytes?.(Math.min(PIECE, blob.size - at), 'disk');
     }
   }
   const nothing = async (): Promise<void> => undefined;

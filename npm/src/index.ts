@@ -6,7 +6,7 @@ import { Completions } from './completions.js';
 import { Connection } from './connection.js';
 import { HeliumError } from './errors.js';
 import { modelId } from './hub.js';
-import { checkCheck, checkGenerate, checkLoad, checkScore, checkWeights } from './options.js';
+import { checkCheck, checkGenerate, checkLoad, checkScore, checkWeights, isFiles } from './options.js';
 import type { CachedModel, Check, CheckOptions, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token, Weights } from './types.js';
 
 export { HeliumError, type HeliumErrorCode } from './errors.js';
@@ -25,7 +25,7 @@ export class Helium {
     const wire = checkLoad(options, baseUrl());
     const { signal, onProgress } = options;
     // Only a page may ask that its storage outlive a shortage. Some browsers ask the visitor; the load does not wait for that.
-    if (wire.cache) void navigator.storage?.persist?.().catch(() => undefined);
+    if (wire.cache && !isFiles(wire.weights)) void navigator.storage?.persist?.().catch(() => undefined);
     const connection = new Connection();
     try {
       await connection.request({ op: 'load', options: wire }, { signal, onProgress });
@@ -55,9 +55,9 @@ export class Helium {
   }
 
   /** The models that are kept in this browser, the last used first; with weights, that one or none. */
-  static cached(weights?: Weights): Promise<CachedModel[]> {
+  static async cached(weights?: Weights): Promise<CachedModel[]> {
     const id = idOf(weights);
-    return id === null ? Promise.resolve([]) : listModels(id);
+    return id === null ? [] : listModels(id);
   }
 
   /** Deletes a kept model, or all of them. What a load is using stays, and is named in the error. */
@@ -154,5 +154,5 @@ function baseUrl(): string {
 function idOf(weights: Weights | undefined): string | undefined | null {
   if (weights === undefined) return undefined;
   const checked = checkWeights(weights, baseUrl());
-  return Array.isArray(checked) && checked[0] instanceof Blob ? null : modelId(checked as string[]);
+  return isFiles(checked) ? null : modelId(checked);
 }

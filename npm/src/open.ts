@@ -4,13 +4,13 @@
 import { isComplete, keptBytes, newRecord, type FileRecord, type ModelFolder } from './cache.js';
 import { chunkOf, lookUp, Remote } from './download.js';
 import { HeliumError } from './errors.js';
-import { changed, cut, fileName, readAll, type OpenFile, type Transfer } from './fetch.js';
+import { changed, cut, fileName, readAll, Refused, type OpenFile, type Transfer } from './fetch.js';
 
 /** What is known of a file before it is opened. */
 export interface Wanted {
   url: string;
-  /** One of the model's large files. */
-  weights?: boolean;
+  /** Of how many files of weights it is one. */
+  weights?: number;
   size?: number | undefined;
   sha256?: string | undefined;
   /** The address names one version for ever. */
@@ -24,19 +24,21 @@ const REVALIDATE_MS = 5000;
 export class Files {
   /** Without a folder, nothing is kept. */
   constructor(
-    readonly transfer: Transfer,
+    private readonly transfer: Transfer,
     private readonly folder?: ModelFolder,
+    /** Origins that did not answer whether a kept file is the newest, and are not asked again. */
+    private readonly silent = new Set<string>(),
   ) {}
 
   /** The same, for what can be done without: soon given up. */
   hasty(): Files {
-    return new Files({ ...this.transfer, retries: 1 }, this.folder);
+    return new Files({ ...this.transfer, retries: 1 }, this.folder, this.silent);
   }
 
   /** Resolves once the file is found here, or the server has agreed to give it. */
   open(wanted: Wanted): Promise<OpenFile> {
     const { onBytes, ...quietly } = this.transfer;
-    return openKept(wanted, wanted.weights ? this.transfer : quietly, this.folder);
+    return openKept(wanted, wanted.weights ? this.transfer : quietly, this.folder, this.silent);
   }
 
   /** The whole of a small file. */
@@ -72,37 +74,40 @@ export class Files {
 }
 
 /** Whether a kept file is the one that is wanted, and the one that the server has. */
-async function isCurrent(record: FileRecord, wanted: Wanted, transfer: Transfer): Promise<boolean> {
-  if (record.size === undefined || record.chunk !== chunkOf(transfer)) return false;
+async function isCurrent(record: FileRecord, wanted: Wanted, transfer: Transfer, silent: Set<string>): Promise<boolean> {
+  if (record.size === undefined) return false;
   if (wanted.size !== undefined && wanted.size !== record.size) return false;
   if (wanted.sha256 !== undefined && record.sha256 !== undefined) return wanted.sha256 === record.sha256;
   if (wanted.immutable) return true;
   const complete = isComplete(record);
+  const { origin } = new URL(wanted.url);
+  if (complete && silent.has(origin)) return true;
   const patience = complete ? { retries: 0, stallMs: Math.min(transfer.stallMs ?? Infinity, REVALIDATE_MS) } : {};
   try {
     return agrees(record, await lookUp(wanted.url, { ...transfer, ...patience }), wanted);
   } catch (error) {
+    if (!(complete && error instanceof HeliumError && error.code === 'network')) throw error;
     // Offline, or refused now: a complete file is as good as it was.
-    if (complete && error instanceof HeliumError && error.code === 'network') return true;
-    throw error;
+    if (!(error instanceof Refused)) silent.add(origin);
+    return true;
   }
 }
 
 /** Whether the server's file is the kept one: by its SHA-256, else by its version; by its size alone only where all of it is kept. */
-function agrees(record: FileRecord, found: { size: number | undefined; version: string | undefined }, { sha256 }: Wanted): boolean {
+function agrees(record: FileRecord, found: Pick<Remote, 'size' | 'version'>, { sha256, immutable }: Wanted): boolean {
   if (found.size !== undefined && found.size !== record.size) return false;
-  if (sha256 !== undefined && sha256 === record.sha256) return true;
+  if (immutable || (sha256 !== undefined && sha256 === record.sha256)) return true;
   if (found.version !== undefined && record.version !== undefined) return found.version === record.version;
   return isComplete(record) && found.size !== undefined;
 }
 
 /** Resolves once the file is found here, or the server has agreed to give it. */
-async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder | undefined): Promise<OpenFile> {
-  const { url, weights = false, sha256 } = wanted;
+async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder | undefined, silent: Set<string>): Promise<OpenFile> {
+  const { url, weights = 0, sha256 } = wanted;
   const name = fileName(url);
   const slot = /^https?:/.test(url) ? await folder?.claim(url) : undefined;
   try {
-    if (slot?.record && !(await isCurrent(slot.record, wanted, transfer))) await slot.clear();
+    if (slot?.record && !(await isCurrent(slot.record, wanted, transfer, silent))) await slot.clear();
     const record = slot?.record;
     let remote = record ? undefined : await Remote.open(url, transfer, 0, wanted.size);
     const size = record?.size ?? remote?.size;
@@ -110,16 +115,18 @@ async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder 
 
     async function* pieces(): AsyncGenerator<Uint8Array, void> {
       let count = 0;
+      let next = record && slot!.read(0); // one ahead of what the engine works on
       for (; record && count < record.digests.length; count++) {
-        const bytes = await slot!.read(count);
+        const bytes = await next;
         if (!bytes) break; // damaged: from here on the network has it
+        if (count + 1 < record.digests.length) next = slot!.read(count + 1);
         kept += bytes.length;
         transfer.onBytes?.(bytes.length, 'cache');
         yield* cut(bytes);
       }
       if (record && kept === size) return;
       if (record) {
-        remote = await Remote.open(url, transfer, kept, size);
+        remote = await Remote.open(url, { ...transfer, chunk: record.chunk }, kept, size);
         if (!agrees(record, remote, wanted)) throw changed(url, 'it is another one than the part kept here');
       }
       const { version } = remote!;
@@ -145,7 +152,7 @@ async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder 
       done: async () => slot?.finish(sha256 === undefined ? {} : { sha256, verified: true }),
       leave: async (bad) => {
         remote?.close();
-        if (bad) await slot?.clear().catch(() => undefined);
+        if (bad) await slot?.clear();
         slot?.close();
       },
     };

@@ -18,6 +18,11 @@ export interface WireLoad {
   means: Means;
 }
 
+/** Whether weights are files from disk. */
+export function isFiles(weights: WireLoad['weights']): weights is Blob[] {
+  return Array.isArray(weights) && weights[0] instanceof Blob;
+}
+
 /** Where this package's own tests put a `Means` among the options. No other use is meant. */
 const MEANS = Symbol.for('helium-webgpu.means');
 

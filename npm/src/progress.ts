@@ -1,5 +1,6 @@
 // Counts bytes as they come → the `Progress` that callers see, about ten times a second.
 
+import type { Origin } from './fetch.js';
 import type { Progress } from './types.js';
 
 const INTERVAL_MS = 100;
@@ -9,7 +10,7 @@ export class Meter {
   private phase: Progress['phase'] = 'gpu';
   private loaded = 0;
   private cached = 0;
-  private from: 'network' | 'cache' | undefined;
+  private from: Origin | undefined;
   private total: number | undefined;
   private lastReport = -Infinity;
   /** Recent (time, bytes) pairs, oldest first; the rate is taken across them. */
@@ -29,7 +30,7 @@ export class Meter {
     this.total = total;
   }
 
-  add(bytes: number, from: 'network' | 'cache'): void {
+  add(bytes: number, from: Origin): void {
     this.loaded += bytes;
     if (from === 'cache') this.cached += bytes;
     // The rate is that of what is under way, not of what was here already.

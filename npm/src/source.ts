@@ -6,7 +6,7 @@ import { HeliumError } from './errors.js';
 import { blobName, fileName, openBlob, readAll, readJson, readSlice, Refused, type OpenFile, type Transfer } from './fetch.js';
 import { addressOf, chooseQuant, HUB, isCommit, list, modelId, unsharded, type HubFile } from './hub.js';
 import { Files, type Wanted } from './open.js';
-import type { WireLoad } from './options.js';
+import { isFiles, type WireLoad } from './options.js';
 import type { HubWeights } from './types.js';
 
 /** A file of weights; its size and its SHA-256, where they are known beforehand. */
@@ -39,9 +39,7 @@ const isSafetensors = (name: string): boolean => /\.safetensors(\.index\.json)?$
 /** Finds the weights' files, and fetches the small ones beside them: all, or for a look at the headers no tokenizer. */
 export async function resolveSource(options: WireLoad, means: Means = {}, what: 'all' | 'headers' = 'all'): Promise<Source> {
   const { weights } = options;
-  const source = Array.isArray(weights) && weights[0] instanceof Blob
-    ? await fromDisk(weights as Blob[], options, means, what)
-    : await fromUrls(weights as string[] | HubWeights, options, means, what);
+  const source = await (isFiles(weights) ? fromDisk(weights, options, means, what) : fromUrls(weights, options, means, what));
   const { sha256 } = options;
   if (sha256 && sha256.length !== source.parts.length) {
     throw new HeliumError('invalid-argument', `sha256: expected ${source.parts.length}, one for each file of weights, found ${sha256.length}`);
@@ -101,7 +99,7 @@ async function fromUrls(weights: string[] | HubWeights, options: WireLoad, { hub
   const known = new Map(Array.isArray(weights) ? [] : listing.map((file) => [addressOf(hub, weights, file.path), file]));
   const wanted = (url: string): Wanted => {
     const { size, lfs } = known.get(url) ?? {};
-    return { url, size, sha256: lfs?.oid, immutable };
+    return { url, size, sha256: /^[0-9a-f]{64}$/.test(lfs?.oid ?? '') ? lfs!.oid : undefined, immutable };
   };
 
   let urls = Array.isArray(weights) ? weights : chosenOf(weights, listing).map((path) => addressOf(hub, weights, path));
@@ -117,7 +115,7 @@ async function fromUrls(weights: string[] | HubWeights, options: WireLoad, { hub
       // Of a single file, the answer to its request tells.
       size: size ?? (urls.length > 1 || what === 'headers' ? await files.size(url) : undefined),
       sha256,
-      open: () => files.open({ ...wanted(url), weights: true, sha256: part.sha256 }),
+      open: () => files.open({ ...wanted(url), weights: urls.length, sha256: part.sha256 }),
       read: (from, to) => files.read(url, from, to),
       kept: () => files.kept(url),
     };

@@ -3,6 +3,7 @@
 
 import { check } from './check.js';
 import { HeliumError, toWire } from './errors.js';
+import type { Origin } from './fetch.js';
 import { Meter } from './progress.js';
 import type { WireLoad } from './options.js';
 import type { FromWorker, Request, ToWorker } from './protocol.js';
@@ -103,7 +104,7 @@ async function load(id: number, options: WireLoad): Promise<void> {
   adapterName = (await check(powerPreference === undefined ? {} : { powerPreference })).adapter?.name;
 
   meter.enter('tokenizer');
-  const onBytes = (count: number, from: 'network' | 'cache'): void => meter.add(count, from);
+  const onBytes = (count: number, from: Origin): void => meter.add(count, from);
   const source = await resolveSource(options, { ...options.means, onBytes });
   meter.enter('weights');
   try {

@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { openPage, until } from './browsers.mjs';
@@ -20,6 +19,8 @@ const RECORDED = 4 * CHUNK; // what a record names at a time
 const LIMIT = 60; // seconds a case
 const SLOW = 300; // where a software adapter compiles and computes
 const TEXT = 'abcabc';
+/** As in tests/cli.rs. */
+const NLL_TOLERANCE = 0.01;
 const REPO = { repo: 'maker/small', file: 'model.safetensors' };
 const SECOND = { repo: 'maker/small', file: 'other/model.safetensors' };
 
@@ -47,9 +48,13 @@ export async function testDelivery(browser, model) {
   const hub = await serveHub({
     'maker/small': { 'model.safetensors': weights, ...small, ...under('other/', { 'model.safetensors': weights, ...small }) },
     'maker/ggufs': { 'm-F32.gguf': gguf, 'm-Q8_0.gguf': golden('gguf_Q8_0/model.gguf'), 'tokenizer.json': small['tokenizer.json'] },
+    'maker/shards': Object.fromEntries(
+      [...[1, 2, 3].map((nth) => `model-0000${nth}-of-00003.safetensors`), 'config.json', 'model.safetensors.index.json']
+        .map((file) => [file, golden(`helium_f32_gqa/${file}`)])
+        .concat([['tokenizer.json', small['tokenizer.json']]])),
     'maker/real': { 'smol.gguf': readFileSync(model) },
   });
-  const server = await serve({ '/': at('delivery'), '/helium/': at('../../npm/dist'), '/goldens/': at('../data/goldens'), '/models/': dirname(model) });
+  const server = await serve({ '/': at('delivery'), '/helium/': at('../../npm/dist'), '/goldens/': at('../data/goldens') });
   const means = { hub: hub.url, chunk: CHUNK, connections: 3, retries: 3, backoffMs: 10, stallMs: 400 };
   const right = createHash('sha256').update(weights).digest('hex');
   let page;
@@ -86,17 +91,18 @@ export async function testDelivery(browser, model) {
     page = await openPage(browser, server.url);
     page.setDefaultTimeout(SLOW * 1000);
 
-    await test('the engine scores a model alike from the hub, from this browser, and without either', async () => {
-      const plain = await load({ cache: false }, { text: TEXT });
-      assert.equal(plain.error, undefined, plain.error?.message);
-      const { logprobs } = plain.value;
-      assert.ok(logprobs.length > 3 && logprobs.slice(1).every((each) => each < 0 && Number.isFinite(each)), JSON.stringify(logprobs));
-      for (const from of ['hub', 'browser']) {
-        const { value, error } = await load({}, { text: TEXT });
+    await test('the engine scores a model alike from the hub and from what is kept of it', async () => {
+      const score = async (options) => {
+        const { value, error } = await load(options, { text: TEXT });
         assert.equal(error, undefined, error?.message);
-        assert.deepEqual(value.logprobs, logprobs, `from the ${from}`);
-        assert.equal(value.progress.at(-1).cached, from === 'hub' ? undefined : weights.length);
-      }
+        return { ...value, cached: value.progress.at(-1).cached ?? 0 };
+      };
+      const plain = await score({ cache: false });
+      assert.ok(plain.logprobs.length > 3 && plain.logprobs.slice(1).every((each) => each < 0 && Number.isFinite(each)), JSON.stringify(plain.logprobs));
+      await loadsRight();
+      const kept = await score();
+      assert.deepEqual(kept.logprobs, plain.logprobs);
+      assert.deepEqual([plain.cached, kept.cached], [0, weights.length]);
     }, SLOW);
 
     // --- the network
@@ -314,6 +320,23 @@ export async function testDelivery(browser, model) {
       assert.deepEqual(await step('stored'), {});
     });
 
+    await test('shards of the hub are kept as one model; of a commit, they are used without a request', async () => {
+      const options = { weights: { repo: 'maker/shards', file: 'model.safetensors.index.json', revision: 'c'.repeat(40) } };
+      hub.behave = ({ path, send }) => send(path.includes('-00003-of') ? { stopAt: 0 } : {});
+      await fails('network', /-00003-of/, options);
+      const [part] = await step('cached');
+      assert.deepEqual([part.name, part.complete], ['model-00001-of-00003.safetensors', false]);
+      hub.reset();
+      const first = await load(options);
+      assert.equal(first.error, undefined, first.error?.message);
+      assert.equal(hub.requests.filter(({ path }) => /-0000[12]-of/.test(path)).length, 0);
+      assert.deepEqual((await step('cached')).map(({ complete }) => complete), [true]);
+      hub.reset();
+      const second = await load(options);
+      assert.equal(second.value?.info.sha256, first.value.info.sha256);
+      assert.deepEqual(hub.requests, []);
+    });
+
     // --- files, and what a check says
 
     await test('a folder of shards from disk is put in order', async () => {
@@ -352,6 +375,15 @@ export async function testDelivery(browser, model) {
       assert.deepEqual(await step('stored'), {});
     });
 
+    await test('a check names the smaller files of the repository that fit', async () => {
+      const plan = async (quant) => (await step('check', { options: { weights: { repo: 'maker/ggufs', quant }, contextLength: 64 }, means })).model.gpuBytes;
+      const memory = ((await plan('F32')) + (await plan('Q8_0'))) / 2;
+      const patch = `Object.defineProperty(WorkerNavigator.prototype, 'deviceMemory', { get: () => ${memory / 2 ** 30} });`;
+      const found = await step('check', { options: { weights: { repo: 'maker/ggufs', quant: 'F32' }, contextLength: 64 }, means, patch });
+      assert.deepEqual([found.ok, found.fits], [true, 'unlikely']);
+      assert.deepEqual(found.smaller, [{ file: 'm-Q8_0.gguf', bytes: golden('gguf_Q8_0/model.gguf').length }]);
+    });
+
     await test('a check says why not', async () => {
       const long = await step('check', { options: { weights: REPO, contextLength: 1e9 }, means });
       assert.equal(long.ok, false, JSON.stringify(long));
@@ -362,12 +394,13 @@ export async function testDelivery(browser, model) {
 
     // --- a real model
 
-    await test('SmolLM2: interrupted, resumed after a reload, scored, checked', async () => {
+    await test('SmolLM2: checked, interrupted, resumed after a reload, scored as the reference does', async () => {
       const options = { weights: { repo: 'maker/real', file: 'smol.gguf' } };
       const size = readFileSync(model).length;
-      const real = { means: { ...means, chunk: 8 << 20, connections: 4, stallMs: 60_000 }, text: 'The capital of France is Paris.' };
-      const header = await step('check', { options, means: real.means });
-      assert.equal(header.model?.architecture, 'llama', JSON.stringify(header));
+      const CHUNK = 8 << 20;
+      const real = { means: { ...means, chunk: CHUNK, connections: 4, stallMs: 60_000 } };
+      const { model: plan, message } = await step('check', { options, means: real.means });
+      assert.equal(plan?.architecture, 'llama', message);
       assert.ok(hub.sent < 10e6, `${hub.sent} bytes for the header`);
 
       let stuck;
@@ -375,21 +408,21 @@ export async function testDelivery(browser, model) {
       hub.behave = ({ nth, send }) => send(nth > 6 ? { stopAt: 0, stall: (stuck = true) } : {});
       load(options, real).catch(() => undefined);
       await until('the download is stuck', () => stuck);
-      await until('a part is kept', async () => (await step('cached'))[0]?.bytes >= 4 * (8 << 20));
+      await until('a part is kept', async () => (await step('cached'))[0]?.bytes >= 4 * CHUNK);
       await page.reload();
       hub.reset();
-      const { value, error } = await load(options, real);
+      const [{ text, mean_nll: expected }] = JSON.parse(readFileSync(at('../data/smollm2/expected.json'), 'utf8')).texts.sort((a, b) => a.ids.length - b.ids.length);
+      const { value, error } = await load(options, { ...real, text });
       assert.equal(error, undefined, error?.message);
-      assert.equal(hub.ranges()[0], `bytes=${32 << 20}-${(40 << 20) - 1}`);
-      assert.equal(hub.sent, size - (32 << 20));
-      assert.equal(value.progress.at(-1).cached, 32 << 20);
+      assert.equal(hub.ranges()[0], `bytes=${4 * CHUNK}-${5 * CHUNK - 1}`);
+      assert.equal(hub.sent, size - 4 * CHUNK);
+      assert.equal(value.progress.at(-1).cached, 4 * CHUNK);
+      assert.ok(Math.abs(value.meanNll - expected) < NLL_TOLERANCE, `mean NLL ${value.meanNll}, in the reference ${expected}`);
 
       hub.reset();
       const again = await load(options, real);
-      assert.deepEqual(again.value?.logprobs, value.logprobs);
+      assert.equal(again.value?.info.sha256, createHash('sha256').update(readFileSync(model)).digest('hex'));
       assert.equal(hub.sent, 0);
-      const plain = await load({ weights: `models/${basename(model)}`, cache: false }, real);
-      assert.deepEqual(plain.value?.logprobs, value.logprobs);
     }, SLOW);
 
     await check(`${name}: no error reached the console`, 5, async () => {

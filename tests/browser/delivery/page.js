@@ -37,16 +37,19 @@ const steps = {
       globalThis.Worker = patched(text === undefined ? STAND_IN + patch : patch);
       if (options.weights === 'blobs') options.weights = blobs;
       const progress = [];
-      const helium = await Helium.load({ ...options, [MEANS]: means, contextLength: 64, onProgress: (now) => progress.push(now) });
+      const helium = await Helium.load({ ...options, [MEANS]: means, contextLength: 256, onProgress: (now) => progress.push(now) });
       try {
         const score = text === undefined ? undefined : await helium.score(text);
-        return { logprobs: score?.logprobs, progress, info: helium.info };
+        return { logprobs: score?.logprobs, meanNll: score?.meanNll, progress, info: helium.info };
       } finally {
         await helium.close();
       }
     }),
 
-  check: ({ options, means }) => Helium.check({ ...options, [MEANS]: means }),
+  check({ options, means, patch }) {
+    globalThis.Worker = patch ? patched(patch) : Native;
+    return Helium.check({ ...options, [MEANS]: means });
+  },
   cached: (weights) => Helium.cached(weights),
   deleteCached: (model) => outcome(() => Helium.deleteCached(model)),
 

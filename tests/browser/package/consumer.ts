@@ -29,6 +29,17 @@ async function drain(prompt: string, options: GenerateOptions, each: (text: stri
 const steps = {
   check: () => Helium.check(),
 
+  async whatItTakes(weights: string) {
+    const { ok, model, download, fits, smaller = [] } = await Helium.check({ weights, contextLength: 256 });
+    return { ok, architecture: model?.architecture, bytes: download?.bytes, fits, smaller: smaller.length };
+  },
+
+  async forget() {
+    const models = await Helium.cached();
+    for (const model of models) await Helium.deleteCached(model);
+    return { before: models.length, after: (await Helium.cached()).length };
+  },
+
   load: (options: LoadOptions) =>
     outcome((async () => {
       const phases: string[] = [];
@@ -42,7 +53,7 @@ const steps = {
           ({ loaded, total } = progress);
         },
       });
-      return { phases, loaded, total, info: helium.info };
+      return { phases, loaded, total, info: helium.info, cached: await Helium.cached(options.weights) };
     })()),
 
   async abortedLoad(options: LoadOptions) {

@@ -48,6 +48,15 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// Whether logits are changed before temperature and cuts.
+    #[must_use]
+    pub fn changes_logits(&self) -> bool {
+        !self.logit_bias.is_empty()
+            || self.repetition_penalty != 1.0
+            || self.presence_penalty != 0.0
+            || self.frequency_penalty != 0.0
+    }
+
     /// Checks every field's range.
     ///
     /// # Errors
@@ -112,19 +121,21 @@ impl Sampler {
     /// [`Error::Internal`] when a logit is not a number: the device computed nonsense.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Choice> {
         let normaliser = log_sum_exp(logits)?;
-        let is_plain = self.sampling.logit_bias.is_empty()
-            && self.sampling.repetition_penalty == 1.0
-            && self.sampling.presence_penalty == 0.0
-            && self.sampling.frequency_penalty == 0.0;
-        let id = if is_plain {
-            self.choose(logits)
-        } else {
+        let id = if self.sampling.changes_logits() {
             let mut changed = logits.to_vec();
             self.penalise(&mut changed);
             self.choose(&changed)
+        } else {
+            self.choose(logits)
         };
         *self.counts.entry(id).or_default() += 1;
         Ok(Choice { id, logprob: (f64::from(logits[id as usize]) - normaliser) as f32 })
+    }
+
+    /// Notes a token that was chosen elsewhere, with a draw of its own.
+    pub fn note(&mut self, id: u32) {
+        *self.counts.entry(id).or_default() += 1;
+        self.n_drawn += 1;
     }
 
     fn penalise(&self, logits: &mut [f32]) {

@@ -1,14 +1,22 @@
 //! A prompt enters, its continuation leaves token by token: prefill, decode, stop, cancel. The only loop.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use web_time::Instant;
 
 use crate::error::{Error, Result};
-use crate::model::{MAX_BATCH, Model};
-use crate::sampler::{Sampler, Sampling, top_logprobs};
+use crate::model::{MAX_BATCH, Model, Picked, Ticket};
+use crate::sampler::{Choice, Sampler, Sampling, top_logprobs};
 use crate::tokenizer::{TokenStream, Tokenizer};
+
+/// How long, in milliseconds, the device should have work without hearing from the host: browsers may tell only every
+/// 100 ms that a step is done.
+const AHEAD_MS: f64 = 100.0;
+
+/// Most steps under way besides the one that is waited for.
+const MAX_AHEAD: usize = 16;
 
 /// Tokens of a prefill step on an adapter that computes on the CPU: a step cannot be cancelled.
 const SOFTWARE_BATCH: usize = 32;
@@ -98,6 +106,8 @@ pub struct Piece {
 pub struct Generation {
     /// The prompt's tokens.
     pub prompt_ids: Vec<u32>,
+    /// How many of them were in the context already.
+    pub n_reused: usize,
     /// The generated tokens, without the one that ended the text.
     pub ids: Vec<u32>,
     /// Their text, up to a stop string.
@@ -116,8 +126,9 @@ pub struct Generation {
     pub encode_us_per_token: f64,
 }
 
-/// Continues `prompt_ids` from an empty context. `on_piece` is called once for every token, as it comes, and once
-/// more if text was held back. Without a tokenizer there are ids alone.
+/// Continues `prompt_ids`. What the context holds of them already is kept; only the rest is computed. `on_piece` is
+/// called once for every token, as it comes, and once more if text was held back. Without a tokenizer there are ids
+/// alone.
 ///
 /// # Errors
 ///
@@ -136,87 +147,183 @@ pub async fn generate(
     }
     let mut text = Text::new(tokenizer, prompt_ids, &options.stop)?;
     let seed = options.sampling.seed.unwrap_or_else(random_seed);
-    let mut sampler = Sampler::new(&options.sampling, seed, prompt_ids)?;
     model.check_fits(prompt_ids)?;
+    let mut tokens = Tokens::new(model, prompt_ids, options, seed)?;
 
     let start = Instant::now();
     let elapsed_ms = || start.elapsed().as_secs_f64() * 1e3;
-    model.truncate(0);
-    prefill(model, prompt_ids, cancel).await?;
-    let mut logits = model.read_logits().await?;
-    let prompt_ms = elapsed_ms();
+    let n_reused = keep_common(model, prompt_ids);
+    let last = prefill(model, &prompt_ids[n_reused..], cancel).await?;
+    tokens.begin(model, last)?;
+    if options.max_tokens == 0 {
+        model.wait().await?;
+    }
 
     let mut ids = Vec::new();
-    let mut ttft_ms = prompt_ms;
-    let (mut encode_us, mut n_steps) = (0.0, 0_u32);
+    let mut prompt_ms = None;
     let finish_reason = loop {
-        cancel.check()?;
         if ids.len() >= options.max_tokens {
             break FinishReason::Length;
         }
-        let top = if options.n_top > 0 { top_logprobs(&logits, options.n_top)? } else { Vec::new() };
-        let choice = sampler.sample(&logits)?;
+        if prompt_ids.len() + ids.len() > model.max_seq() {
+            break FinishReason::Context;
+        }
+        cancel.check()?;
+        let (choice, top) = tokens.next(model).await?;
+        prompt_ms.get_or_insert_with(elapsed_ms);
         if model.config().eos_token_ids.contains(&choice.id) {
             break FinishReason::Eos;
         }
-        if ids.is_empty() {
-            ttft_ms = elapsed_ms();
-        }
         ids.push(choice.id);
-        // The next step runs on the device while this token's text is decoded here.
-        let is_last = ids.len() >= options.max_tokens;
-        let has_room = model.context().len() < model.max_seq();
-        if !is_last && has_room {
-            let begin = Instant::now();
-            model.step(&[choice.id], 0..1)?;
-            encode_us += begin.elapsed().as_secs_f64() * 1e6;
-            n_steps += 1;
-        }
         let certain = text.push(choice.id)?;
         on_piece(&Piece { id: Some(choice.id), text: certain, logprob: Some(choice.logprob), top });
         if text.is_stopped {
             break FinishReason::Stop;
         }
-        if is_last {
-            break FinishReason::Length;
-        }
-        if !has_room {
-            break FinishReason::Context;
-        }
-        logits = model.read_logits().await?;
     };
-    model.wait().await?;
+    // Steps that were submitted ahead of the end computed tokens that nobody asked for.
+    model.truncate(prompt_ids.len() + ids.len());
     let rest = text.finish();
     if !rest.is_empty() {
         on_piece(&Piece { id: None, text: rest, logprob: None, top: Vec::new() });
     }
-    let decode_ms = elapsed_ms() - prompt_ms;
+    let total_ms = elapsed_ms();
+    let prompt_ms = prompt_ms.unwrap_or(total_ms);
     Ok(Generation {
         prompt_ids: prompt_ids.to_vec(),
+        n_reused,
         ids,
         text: text.all,
         finish_reason,
         seed,
         prompt_ms,
-        decode_ms,
-        ttft_ms,
-        encode_us_per_token: encode_us / f64::from(n_steps.max(1)),
+        decode_ms: total_ms - prompt_ms,
+        ttft_ms: prompt_ms,
+        encode_us_per_token: tokens.encode_us / f64::from(tokens.n_steps.max(1)),
     })
 }
 
-/// Runs the prompt in steps, and submits the logits of its last token.
-async fn prefill(model: &mut Model, ids: &[u32], cancel: &Cancel) -> Result<()> {
+/// Cuts the context back to what it has in common with `prompt_ids`, but for the last of them, whose logits are
+/// needed; returns how many tokens are left.
+fn keep_common(model: &mut Model, prompt_ids: &[u32]) -> usize {
+    let common = model.context().iter().zip(prompt_ids).take_while(|(old, new)| old == new).count();
+    model.truncate(common.min(prompt_ids.len() - 1));
+    model.context().len()
+}
+
+/// Runs the prompt in steps, but for the last, which it returns.
+async fn prefill<'a>(model: &mut Model, ids: &'a [u32], cancel: &Cancel) -> Result<&'a [u32]> {
     let batch_len = if model.gpu().is_software() { SOFTWARE_BATCH } else { MAX_BATCH };
-    let n_batches = ids.len().div_ceil(batch_len);
-    for (i, batch) in ids.chunks(batch_len).enumerate() {
+    let (rest, last) = ids.split_at((ids.len() - 1) / batch_len * batch_len);
+    for batch in rest.chunks(batch_len) {
         cancel.check()?;
-        let is_last = i + 1 == n_batches;
-        model.step(batch, if is_last { batch.len() - 1..batch.len() } else { 0..0 })?;
-        if !is_last {
-            model.wait().await?;
-        }
+        model.step(batch, 0..0)?;
+        model.wait().await?;
     }
-    Ok(())
+    cancel.check()?;
+    Ok(last)
+}
+
+/// Where tokens come from, one after another.
+struct Tokens {
+    /// Chooses on the host, from logits that are read back: where the device cannot decide, or alternatives are asked
+    /// for.
+    sampler: Sampler,
+    n_top: usize,
+    is_on_host: bool,
+    /// Choices of the device that are under way.
+    ahead: VecDeque<Ticket>,
+    /// The last token, where the next step needs it from the host.
+    last: Option<u32>,
+    /// Tokens to submit steps for, at most.
+    n_wanted: usize,
+    /// When the first token came, and how many came since.
+    since: Option<(Instant, u32)>,
+    encode_us: f64,
+    n_steps: u32,
+}
+
+impl Tokens {
+    fn new(model: &mut Model, prompt_ids: &[u32], options: &GenerateOptions, seed: u64) -> Result<Self> {
+        model.begin_picks(&options.sampling, seed, prompt_ids)?;
+        Ok(Self {
+            sampler: Sampler::new(&options.sampling, seed, prompt_ids)?,
+            n_top: options.n_top,
+            is_on_host: options.n_top > 0,
+            ahead: VecDeque::new(),
+            last: None,
+            n_wanted: options.max_tokens,
+            since: None,
+            encode_us: 0.0,
+            n_steps: 0,
+        })
+    }
+
+    /// Submits the last step of the prompt.
+    fn begin(&mut self, model: &mut Model, ids: &[u32]) -> Result<()> {
+        if self.is_on_host || self.n_wanted == 0 {
+            return model.step(ids, ids.len() - 1..ids.len());
+        }
+        self.n_wanted -= 1;
+        self.ahead.push_back(model.step_and_pick(Some(ids))?);
+        Ok(())
+    }
+
+    /// The next token, and the most probable ones where asked for.
+    async fn next(&mut self, model: &mut Model) -> Result<(Choice, Vec<(u32, f32)>)> {
+        if !self.is_on_host {
+            self.submit_ahead(model)?;
+            let Some(ticket) = self.ahead.pop_front() else {
+                return Err(Error::Internal("no step was submitted for the next token".into()));
+            };
+            let pos = ticket.pos();
+            match model.picked(ticket).await? {
+                Picked::Token(choice) => {
+                    self.since = Some(self.since.map_or_else(|| (Instant::now(), 0), |(first, n)| (first, n + 1)));
+                    self.sampler.note(choice.id);
+                    return Ok((choice, Vec::new()));
+                }
+                Picked::Undecided => {
+                    // From here on the host chooses. The last step is repeated, for its logits.
+                    self.is_on_host = true;
+                    self.ahead.clear();
+                    let id = model.context()[pos - 1];
+                    model.truncate(pos - 1);
+                    model.step(&[id], 0..1)?;
+                }
+            }
+        }
+        if let Some(id) = self.last.take() {
+            let begin = Instant::now();
+            model.step(&[id], 0..1)?;
+            self.encode_us += begin.elapsed().as_secs_f64() * 1e6;
+            self.n_steps += 1;
+        }
+        let logits = model.read_logits().await?;
+        let top = if self.n_top > 0 { top_logprobs(&logits, self.n_top)? } else { Vec::new() };
+        let choice = self.sampler.sample(&logits)?;
+        self.last = Some(choice.id);
+        Ok((choice, top))
+    }
+
+    /// Submits steps ahead of those that are known, so that the device need not wait for the host: one at least, and as
+    /// many as it takes to have work for a while.
+    fn submit_ahead(&mut self, model: &mut Model) -> Result<()> {
+        // Tokens that come in `AHEAD_MS`, on average.
+        let per_wait = match self.since {
+            Some((first, n)) if n > 0 => AHEAD_MS / (first.elapsed().as_secs_f64() * 1e3) * f64::from(n),
+            _ => 0.0,
+        };
+        let wanted = (per_wait as usize).clamp(1, MAX_AHEAD);
+        while self.ahead.len() <= wanted && self.n_wanted > 0 && model.context().len() < model.max_seq() {
+            let begin = Instant::now();
+            self.ahead.push_back(model.step_and_pick(None)?);
+            self.encode_us += begin.elapsed().as_secs_f64() * 1e6;
+            self.n_steps += 1;
+            self.n_wanted -= 1;
+        }
+        Ok(())
+    }
 }
 
 /// A seed that differs from call to call.

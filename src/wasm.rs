@@ -340,7 +340,7 @@ impl WasmEngine {
         // The first token comes with the prompt.
         let n_decoded = generation.ids.len().saturating_sub(1);
         json!({
-            "prefill_tps": per_second(generation.prompt_ids.len(), generation.prompt_ms),
+            "prefill_tps": per_second(generation.prompt_ids.len() - generation.n_reused, generation.prompt_ms),
             "decode_tps": per_second(n_decoded, generation.decode_ms),
             "ttft_ms": generation.ttft_ms,
             "dispatches_per_token": model.n_dispatches(),

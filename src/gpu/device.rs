@@ -230,7 +230,7 @@ impl Gpu {
             // The receiver is gone when the caller stopped waiting.
             let _ = sender.send(());
         });
-        self.poll()?;
+        self.poll(None)?;
         let done = receiver.await;
         self.check()?;
         done.map_err(|_| lost())
@@ -242,12 +242,26 @@ impl Gpu {
     ///
     /// What the device reported, [`Error::DeviceLost`] among it.
     pub async fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<T>> {
+        self.read_after(buffer, len, None).await
+    }
+
+    /// As [`Gpu::read`], waiting for no submission after the given one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gpu::read`].
+    pub async fn read_after<T: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        len: usize,
+        submission: Option<wgpu::SubmissionIndex>,
+    ) -> Result<Vec<T>> {
         let slice = buffer.slice(..(len * size_of::<T>()) as u64);
         let (sender, receiver) = futures_channel::oneshot::channel();
         slice.map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result);
         });
-        self.poll()?;
+        self.poll(submission)?;
         let mapped = receiver.await;
         self.check()?;
         if !matches!(mapped, Ok(Ok(()))) {
@@ -258,10 +272,11 @@ impl Gpu {
         copy
     }
 
-    /// Natively callbacks come only from a poll; a browser calls them by itself.
-    fn poll(&self) -> Result<()> {
+    /// Natively callbacks come only from a poll, here until a submission is done, or all are; a browser calls them by
+    /// itself.
+    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         if cfg!(not(target_arch = "wasm32")) {
-            self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| {
+            self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).map_err(|error| {
                 self.check().err().unwrap_or_else(|| Error::DeviceLost(format!("waiting for the GPU failed: {error}")))
             })?;
         }

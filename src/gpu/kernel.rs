@@ -173,6 +173,17 @@ impl Kernel {
         }
     }
 
+    /// The choice of the next token.
+    #[must_use]
+    pub fn sample() -> Self {
+        Self {
+            label: "sample".into(),
+            files: vec![wgsl!("sample")],
+            constants: vec![],
+            groups: vec![vec![Uniform, Read, Read, Write, Write, Write]],
+        }
+    }
+
     /// The whole WGSL source.
     #[must_use]
     pub fn source(&self) -> String {

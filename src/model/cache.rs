@@ -88,6 +88,14 @@ impl Cache {
         self.ids.extend_from_slice(ids);
     }
 
+    /// Notes which token a submitted step appended, once that is known; one that was forgotten meanwhile is passed
+    /// over.
+    pub fn set(&mut self, pos: usize, id: u32) {
+        if let Some(unknown) = self.ids.get_mut(pos) {
+            *unknown = id;
+        }
+    }
+
     /// Forgets all tokens but the first `n_tokens`. Nothing is cleared: a position is written before it is read.
     pub fn truncate(&mut self, n_tokens: usize) {
         self.ids.truncate(n_tokens);

@@ -20,6 +20,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::blueprint::MatrixId;
 use super::cache::{Cache, head_vecs};
+use super::picker::{self, Picker};
 use super::weights::Weights;
 use super::{MAX_BATCH, MAX_LOGITS, SLICE_LEN};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
@@ -136,26 +137,43 @@ impl Plans {
     }
 
     /// Encodes a step over `ids`; returns its dispatches.
-    pub(super) fn encode_step(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, ids: &[u32], step: &Step) -> usize {
-        gpu.queue.write_buffer(&self.buffers.ids, 0, bytemuck::cast_slice(ids));
+    ///
+    /// Without `ids`, the one on the device is taken, which the last choice left there.
+    pub(super) fn encode_step(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        ids: Option<&[u32]>,
+        step: &Step,
+    ) -> usize {
+        if let Some(ids) = ids {
+            gpu.queue.write_buffer(&self.buffers.ids, 0, bytemuck::cast_slice(ids));
+        }
         gpu.queue.write_buffer(&self.buffers.step, 0, bytemuck::bytes_of(step));
-        let plan = if ids.len() == 1 { &self.few } else { &self.many };
+        let plan = if step.n_tokens == 1 { &self.few } else { &self.many };
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         plan.encode(&mut pass, step)
     }
 
-    /// Encodes the logits of the tokens `rows` of the last step, and their copy to [`Plans::staging`].
+    /// A picker for what [`Plans::encode_logits`] computes, and steps without ids take.
+    pub(super) fn picker(&self, gpu: &Gpu) -> Picker {
+        Picker::new(gpu, self.vocab_size, &self.buffers.logits, &self.buffers.ids)
+    }
+
+    /// Encodes the copy of the logits of `n` tokens to [`Plans::staging`].
+    pub(super) fn encode_copy(&self, encoder: &mut wgpu::CommandEncoder, n: usize) {
+        let bytes = (n * self.vocab_size * 4) as u64;
+        encoder.copy_buffer_to_buffer(&self.buffers.logits, 0, &self.buffers.staging, 0, bytes);
+    }
+
+    /// Encodes the logits of the tokens `rows` of the last step.
     pub(super) fn encode_logits(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, rows: Range<usize>) -> usize {
         let n_tokens = rows.len() as u32;
         let step = Step { pos: 0, n_tokens, first_token: rows.start as u32, slice_len: 1 };
         gpu.queue.write_buffer(&self.buffers.head_step, 0, bytemuck::bytes_of(&step));
         let plan = if rows.len() == 1 { &self.head_few } else { &self.head_many };
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        let n_dispatches = plan.encode(&mut pass, &step);
-        drop(pass);
-        let bytes = (rows.len() * self.vocab_size * 4) as u64;
-        encoder.copy_buffer_to_buffer(&self.buffers.logits, 0, &self.buffers.staging, 0, bytes);
-        n_dispatches
+        plan.encode(&mut pass, &step)
     }
 
     /// Logits that can be mapped: `[MAX_LOGITS, vocab_size]`.
@@ -225,7 +243,13 @@ impl Sizes {
 /// Bytes of all that is neither weights nor KV cache, but for some thousands.
 pub(super) fn activation_bytes(config: &ModelConfig, max_seq: usize) -> u64 {
     let sizes = Sizes::new(config, max_seq);
-    sizes.h + 2 * sizes.heads + sizes.slices + sizes.act + 2 * sizes.logits + sizes.rope
+    picker::bytes(config.vocab_size)
+        + sizes.h
+        + 2 * sizes.heads
+        + sizes.slices
+        + sizes.act
+        + 2 * sizes.logits
+        + sizes.rope
 }
 
 /// cos and sin of `pos · theta^(−2j / head_dim)`: `[max_seq, head_dim / 2, 2]`, computed in f64 since a large

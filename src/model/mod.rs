@@ -4,6 +4,7 @@
 pub mod blueprint;
 mod cache;
 mod forward;
+mod picker;
 mod weights;
 
 use std::ops::Range;
@@ -12,12 +13,15 @@ use std::rc::Rc;
 use blueprint::Blueprint;
 pub use cache::Cache;
 use forward::Plans;
+use picker::Picker;
+pub use picker::{Picked, Ticket};
 pub use weights::Weights;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::plan::Step;
+use crate::sampler::Sampling;
 
 /// Most tokens a step takes: what the activations are allocated for.
 pub const MAX_BATCH: usize = 128;
@@ -28,12 +32,16 @@ pub const MAX_LOGITS: usize = 32;
 /// Cached positions per slice of the attention while decoding.
 const SLICE_LEN: u32 = 256;
 
+/// In the context: a token that the device chose and nobody has read yet. No vocabulary has it.
+const UNKNOWN: u32 = u32::MAX;
+
 /// A model on the device, with one context.
 #[derive(Debug)]
 pub struct Model {
     gpu: Rc<Gpu>,
     config: ModelConfig,
     plans: Plans,
+    picker: Picker,
     cache: Cache,
     weight_bytes: u64,
     quantization: String,
@@ -54,10 +62,11 @@ impl Model {
         let guard = gpu.guard();
         let cache = Cache::new(&gpu, &config, blueprint.context_length()?);
         let plans = Plans::new(&gpu, &config, weights, &cache)?;
+        let picker = plans.picker(&gpu);
         gpu.wait().await?;
         guard.finish().await?;
         let (weight_bytes, quantization) = (weights.bytes(), blueprint.quantization());
-        Ok(Self { gpu, config, plans, cache, weight_bytes, quantization, n_dispatches: 0, pending_logits: 0 })
+        Ok(Self { gpu, config, plans, picker, cache, weight_bytes, quantization, n_dispatches: 0, pending_logits: 0 })
     }
 
     /// What the model looks like.
@@ -127,22 +136,64 @@ impl Model {
     /// [`Error::InvalidArgument`] for an id outside the vocabulary, [`Error::ContextFull`] when the context
     /// does not hold so many, [`Error::Internal`] for too long a batch. The context is then as before.
     pub fn step(&mut self, ids: &[u32], logits: Range<usize>) -> Result<()> {
-        self.check_ids(ids)?;
-        if ids.is_empty() || ids.len() > MAX_BATCH || logits.len() > MAX_LOGITS || logits.end > ids.len() {
-            let n = ids.len();
-            return Err(Error::Internal(format!("a step of {n} tokens with the logits of {logits:?} is too large")));
-        }
-        let (pos, max_seq) = (self.cache.ids().len(), self.cache.max_seq());
-        self.check_room(pos + ids.len())?;
-        // Decoding spreads a long cache over more workgroups; a batch has enough of them.
-        let slice_len = if ids.len() == 1 { SLICE_LEN } else { max_seq as u32 };
-        let step = Step { pos: pos as u32, n_tokens: ids.len() as u32, first_token: 0, slice_len };
+        self.check_step(ids, &logits)?;
         let mut encoder = self.encoder();
-        self.n_dispatches = self.plans.encode_step(&self.gpu, &mut encoder, ids, &step);
-        self.n_dispatches += self.encode_logits(&mut encoder, logits);
+        self.encode_step(&mut encoder, Some(ids));
+        self.pending_logits = logits.len();
+        if !logits.is_empty() {
+            self.n_dispatches += self.plans.encode_logits(&self.gpu, &mut encoder, logits);
+            self.plans.encode_copy(&mut encoder, self.pending_logits);
+        }
         self.gpu.queue.submit([encoder.finish()]);
-        self.cache.extend(ids);
         Ok(())
+    }
+
+    /// Begins a generation after `prompt_ids`, the tokens of which the device chooses as `sampling` says, drawing
+    /// from `seed`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sampling::check`].
+    pub fn begin_picks(&mut self, sampling: &Sampling, seed: u64, prompt_ids: &[u32]) -> Result<()> {
+        sampling.check()?;
+        self.picker.begin(&self.gpu, sampling, seed, prompt_ids);
+        Ok(())
+    }
+
+    /// Runs `ids` as [`Model::step`] does, or without any the token that was chosen last, and has the device choose
+    /// the next. The token enters the context with the step after; until [`Model::picked`] it is not known there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::step`].
+    pub fn step_and_pick(&mut self, ids: Option<&[u32]>) -> Result<Ticket> {
+        match ids {
+            Some(ids) => self.check_step(ids, &(ids.len().saturating_sub(1)..ids.len()))?,
+            None => self.check_room(self.cache.ids().len() + 1)?,
+        }
+        let n_tokens = ids.map_or(1, <[u32]>::len);
+        let mut encoder = self.encoder();
+        self.encode_step(&mut encoder, ids);
+        self.pending_logits = 0;
+        self.n_dispatches += self.plans.encode_logits(&self.gpu, &mut encoder, n_tokens - 1..n_tokens);
+        let (n_dispatches, staging) = self.picker.encode(&self.gpu, &mut encoder);
+        self.n_dispatches += n_dispatches;
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        Ok(Picker::ticket(self.cache.ids().len(), staging, submission))
+    }
+
+    /// Waits for a choice. They come in the order in which they were asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] when a logit is not a number, and what the device reported.
+    pub async fn picked(&mut self, ticket: Ticket) -> Result<Picked> {
+        let pos = ticket.pos();
+        let picked = self.picker.read(&self.gpu, ticket).await?;
+        if let Picked::Token(choice) = picked {
+            self.cache.set(pos, choice.id);
+        }
+        Ok(picked)
     }
 
     /// Waits for the logits that the last step submitted: `[n, vocab_size]`.
@@ -205,8 +256,23 @@ impl Model {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") })
     }
 
-    fn encode_logits(&mut self, encoder: &mut wgpu::CommandEncoder, logits: Range<usize>) -> usize {
-        self.pending_logits = logits.len();
-        if logits.is_empty() { 0 } else { self.plans.encode_logits(&self.gpu, encoder, logits) }
+    fn check_step(&self, ids: &[u32], logits: &Range<usize>) -> Result<()> {
+        self.check_ids(ids)?;
+        if ids.is_empty() || ids.len() > MAX_BATCH || logits.len() > MAX_LOGITS || logits.end > ids.len() {
+            let n = ids.len();
+            return Err(Error::Internal(format!("a step of {n} tokens with the logits of {logits:?} is too large")));
+        }
+        self.check_room(self.cache.ids().len() + ids.len())
+    }
+
+    /// Encodes the tokens of a step, and notes them in the context.
+    fn encode_step(&mut self, encoder: &mut wgpu::CommandEncoder, ids: Option<&[u32]>) {
+        let (pos, max_seq) = (self.cache.ids().len() as u32, self.cache.max_seq() as u32);
+        let n_tokens = ids.map_or(1, <[u32]>::len) as u32;
+        // Decoding spreads a long cache over more workgroups; a batch has enough of them.
+        let slice_len = if n_tokens == 1 { SLICE_LEN } else { max_seq };
+        let step = Step { pos, n_tokens, first_token: 0, slice_len };
+        self.n_dispatches = self.plans.encode_step(&self.gpu, encoder, ids, &step);
+        self.cache.extend(ids.unwrap_or(&[UNKNOWN]));
     }
 }

@@ -1,5 +1,6 @@
 //! `helium bench`: a model enters, how fast it runs here leaves, and how near that is to what memory allows.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use helium_webgpu::config::{ModelConfig, WeightId};
@@ -7,7 +8,7 @@ use helium_webgpu::files::{Inspection, ModelFiles};
 use helium_webgpu::format::repack::Layout;
 use helium_webgpu::gpu::Gpu;
 use helium_webgpu::model::{MAX_BATCH, Model};
-use helium_webgpu::sampler::{Sampler, Sampling, uniform};
+use helium_webgpu::sampler::{Sampling, uniform};
 use helium_webgpu::{Error, Result};
 use serde::Serialize;
 
@@ -155,30 +156,41 @@ fn random_ids(config: &ModelConfig, n: usize) -> Vec<u32> {
     if config.vocab_size > config.eos_token_ids.len() { drawn.take(n).collect() } else { vec![0; n] }
 }
 
-/// One run: the prompt in the largest steps, then greedy decoding, its logits read back after every token as in a
-/// generation.
+/// Steps under way besides the one that is waited for.
+const STEPS_AHEAD: usize = 8;
+
+/// One run: the prompt in the largest steps, then greedy decoding, with steps submitted ahead as in a generation.
 async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Runs) -> Result<()> {
     let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-    let mut sampler = Sampler::new(&greedy, 0, ids)?;
+    model.begin_picks(&greedy, 0, ids)?;
     model.truncate(0);
     model.wait().await?;
 
     let begin = Instant::now();
-    for (i, batch) in ids.chunks(MAX_BATCH).enumerate() {
-        let is_last = (i + 1) * MAX_BATCH >= ids.len();
-        model.step(batch, if is_last { batch.len() - 1..batch.len() } else { 0..0 })?;
+    let (rest, last) = ids.split_at((ids.len() - 1) / MAX_BATCH * MAX_BATCH);
+    for batch in rest.chunks(MAX_BATCH) {
+        model.step(batch, 0..0)?;
     }
-    let logits = model.read_logits().await?;
-    runs.prefill_tps.push(ids.len() as f64 / begin.elapsed().as_secs_f64());
-    let mut id = sampler.sample(&logits)?.id;
-    runs.ttft_ms.push(begin.elapsed().as_secs_f64() * 1e3);
+    let first = model.step_and_pick(Some(last))?;
+    model.picked(first).await?;
+    let seconds = begin.elapsed().as_secs_f64();
+    runs.prefill_tps.push(ids.len() as f64 / seconds);
+    runs.ttft_ms.push(seconds * 1e3);
 
     let begin = Instant::now();
+    let mut ahead = VecDeque::new();
     for _ in 0..n_decode {
         let encode = Instant::now();
-        model.step(&[id], 0..1)?;
+        ahead.push_back(model.step_and_pick(None)?);
         runs.encode_us.push(encode.elapsed().as_secs_f64() * 1e6);
-        id = sampler.sample(&model.read_logits().await?)?.id;
+        if ahead.len() > STEPS_AHEAD
+            && let Some(oldest) = ahead.pop_front()
+        {
+            model.picked(oldest).await?;
+        }
+    }
+    for ticket in ahead {
+        model.picked(ticket).await?;
     }
     runs.decode_tps.push(n_decode as f64 / begin.elapsed().as_secs_f64());
     runs.dispatches_per_token = model.n_dispatches();

@@ -3,6 +3,7 @@
 mod attention;
 mod embed;
 mod products;
+mod sample;
 mod weights;
 
 use crate::gpu::POISON;
@@ -13,6 +14,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = products::cases();
     cases.extend(embed::cases());
     cases.extend(attention::cases());
+    cases.extend(sample::cases());
     cases
 }
 

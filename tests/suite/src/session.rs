@@ -32,6 +32,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("session_score_agrees", || score_agrees(70, 8)),
         // More than one slice of attention.
         Case::new("session_score_agrees_after_300", || score_agrees(300, 4)),
+        Case::new("session_host_and_device_agree", host_and_device_agree),
+        Case::new("session_prefix_is_kept", prefix_is_kept),
         Case::new("session_nonsense", nonsense),
     ]
 }
@@ -359,6 +361,50 @@ async fn score_agrees(n_prompt: u32, n_generated: usize) -> Outcome {
     let mean = sum / (all.len() - 1) as f64;
     near("the mean", scored.mean_nll as f32, mean as f32, 1e-5)?;
     near("the perplexity", scored.perplexity() as f32, mean.exp() as f32, mean.exp() as f32 * 1e-5)
+}
+
+/// The same tokens whether the device chooses them, or the host, as it does where alternatives are asked for.
+async fn host_and_device_agree() -> Outcome {
+    let mut model = load_gguf(F16, 64).await?;
+    let mut penalised = drawn(24, 5);
+    penalised.sampling.repetition_penalty = 1.5;
+    penalised.sampling.frequency_penalty = 0.3;
+    penalised.sampling.logit_bias = vec![(70, 3.0)];
+    let mut nucleus = drawn(24, 6);
+    nucleus.sampling.top_p = 0.8;
+    nucleus.sampling.top_k = 50;
+    for options in [greedy(24), drawn(24, 4), penalised, nucleus] {
+        let (device, device_pieces) = run(&mut model, None, &PROMPT, &options).await?;
+        let (host, host_pieces) = run(&mut model, None, &PROMPT, &GenerateOptions { n_top: 1, ..options }).await?;
+        equal("ids", &device.ids, &host.ids)?;
+        for (device, host) in device_pieces.iter().zip(&host_pieces) {
+            let [found, expected] = [device.logprob, host.logprob].map(|logprob| logprob.unwrap_or(f32::NAN));
+            near("log-probability", found, expected, 1e-4)?;
+        }
+    }
+    Ok(())
+}
+
+/// A prompt that begins as the context does is computed from where they part.
+async fn prefix_is_kept() -> Outcome {
+    let mut model = load_gguf(F16, 64).await?;
+    let (first, _) = run(&mut model, None, &PROMPT, &greedy(12)).await?;
+    equal("tokens kept of an empty context", &first.n_reused, &0)?;
+    // The last of a prompt is computed anyway, for its logits.
+    let (again, _) = run(&mut model, None, &PROMPT, &greedy(12)).await?;
+    equal("tokens kept of the same prompt", &again.n_reused, &(PROMPT.len() - 1))?;
+    equal("the ids", &again.ids, &first.ids)?;
+    // What was generated belongs to the context, but for the last token, which no step has taken.
+    let longer = [&PROMPT[..], &first.ids[..6]].concat();
+    let (continued, _) = run(&mut model, None, &longer, &greedy(6)).await?;
+    equal("tokens kept of a continued text", &continued.n_reused, &(longer.len() - 1))?;
+    equal("the ids of a continued text", &continued.ids[..], &first.ids[6..])?;
+    let other = [&PROMPT[..4], &[7, 8, 9]].concat();
+    let (branched, _) = run(&mut model, None, &other, &greedy(6)).await?;
+    equal("tokens kept of another text", &branched.n_reused, &4)?;
+    model.truncate(0);
+    let (fresh, _) = run(&mut model, None, &other, &greedy(6)).await?;
+    equal("the ids of another text", &branched.ids, &fresh.ids)
 }
 
 /// Weights that make logits which are not numbers are reported, and nothing is drawn from them.

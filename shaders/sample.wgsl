@@ -1,0 +1,294 @@
+// Chooses the next token from the logits of one position, as `src/sampler.rs` does and with the same draws: logit
+// bias, penalties, temperature, top-k, top-p, min-p, draw.
+//
+// One workgroup. Only the most probable tokens are sorted: those in the first bins of a histogram that together hold
+// at most `MOST`. Where the choice depends on others (a nearly flat distribution), it is left to the host: the kernel
+// says so instead of choosing. All cuts and draws are made by one thread over what is sorted, mostly some dozens.
+
+const THREADS = 256u;
+const BINS = 512u;
+const MOST = 1024u;     // 4 a thread
+const LOWEST = -30.0;   // e^-30 of the best is beyond what a draw of 24 bits can tell from nothing
+
+// Instead of an id.
+const UNDECIDED = 0xffffffffu;
+const NONSENSE = 0xfffffffeu;
+
+// In `counts`: the token is in the prompt or the text; the other bits count how often it was generated.
+const SEEN = 0x80000000u;
+
+struct Params {
+  vocab_size: u32,
+  has_penalties: u32,
+  n_drawn: u32,
+  top_k: u32,
+  temperature: f32,
+  top_p: f32,
+  min_p: f32,
+  repetition: f32,
+  presence: f32,
+  frequency: f32,
+  seed_low: u32,
+  seed_high: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<u32>;         // [vocab_size] f32, as bits to find NaN among
+@group(0) @binding(2) var<storage, read> biases: array<f32>;         // [vocab_size]
+@group(0) @binding(3) var<storage, read_write> counts: array<u32>;   // [vocab_size]
+@group(0) @binding(4) var<storage, read_write> ids: array<u32>;      // the first: the next step's token
+@group(0) @binding(5) var<storage, read_write> pick: array<u32>;     // id, its log-probability (or the first NaN's id)
+
+var<workgroup> values: array<f32, THREADS>;
+var<workgroup> indices: array<u32, THREADS>;
+var<workgroup> bins: array<atomic<u32>, BINS>;
+var<workgroup> n_bins: u32;
+var<workgroup> n_sorted: atomic<u32>;
+var<workgroup> sorted_values: array<f32, MOST>;
+var<workgroup> sorted_ids: array<u32, MOST>;
+
+fn sum_of(value: f32, thread: u32) -> f32 {
+  values[thread] = value;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if thread < half {
+      values[thread] += values[thread + half];
+    }
+  }
+  workgroupBarrier();
+  let sum = values[0];
+  workgroupBarrier();
+  return sum;
+}
+
+// The largest value, and of equal ones the first index.
+fn best_of(value: f32, index: u32, thread: u32) -> u32 {
+  values[thread] = value;
+  indices[thread] = index;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if thread < half {
+      let other = values[thread + half];
+      if other > values[thread] || (other == values[thread] && indices[thread + half] < indices[thread]) {
+        values[thread] = other;
+        indices[thread] = indices[thread + half];
+      }
+    }
+  }
+  workgroupBarrier();
+  let index_of_best = indices[0];
+  workgroupBarrier();
+  return index_of_best;
+}
+
+fn penalised(id: u32) -> f32 {
+  var logit = bitcast<f32>(logits[id]);
+  if params.has_penalties == 0u {
+    return logit;
+  }
+  logit += biases[id];
+  let count = counts[id];
+  if count != 0u {
+    logit = select(logit * params.repetition, logit / params.repetition, logit > 0.0);
+    if count != SEEN {
+      logit -= params.presence + params.frequency * f32(count & ~SEEN);
+    }
+  }
+  return logit;
+}
+
+// NaN or infinite. Compilers may take it that no float is.
+fn is_no_number(bits: u32) -> bool {
+  return (bits & 0x7f800000u) == 0x7f800000u;
+}
+
+fn bin_of(scaled: f32) -> u32 {
+  return min(u32(scaled * (f32(BINS) / LOWEST)), BINS - 1u);
+}
+
+// `uniform` of src/sampler.rs.
+fn pcg(input: u32) -> u32 {
+  let state = input * 747796405u + 2891336453u;
+  let word = ((state >> ((state >> 28u) + 4u)) ^ state) * 277803737u;
+  return (word >> 22u) ^ word;
+}
+
+fn uniform_draw() -> f32 {
+  let hash = pcg(params.seed_low ^ pcg(params.seed_high ^ pcg(params.n_drawn)));
+  return f32(hash >> 8u) / 16777216.0;
+}
+
+// The choice among the sorted tokens, `n` of the `n_total` that are probable at all, whose weights sum to `total`.
+fn choose(n: u32, n_total: u32, total: f32) -> u32 {
+  let is_complete = n == n_total;
+  let has_top_k = params.top_k > 0u;
+  let limit = select(n, min(params.top_k, n), has_top_k);
+  let is_cut = has_top_k && params.top_k <= n;
+  if !is_complete && has_top_k && !is_cut {
+    return UNDECIDED;
+  }
+  var sum = total;
+  if is_cut {
+    sum = 0.0;
+    for (var i = 0u; i < limit; i++) {
+      sum += sorted_values[i];
+    }
+  }
+  var mass = 0.0;
+  var n_kept = 0u;
+  for (; n_kept < limit; n_kept++) {
+    let weight = sorted_values[n_kept];
+    if n_kept > 0u && (mass >= params.top_p * sum || weight < params.min_p) {
+      break;
+    }
+    mass += weight;
+  }
+  // Where no cut came, tokens that are not sorted are kept too: all of them, or an unknown number.
+  let is_open = n_kept == limit && !is_complete && !is_cut;
+  if is_open && (params.top_p < 1.0 || params.min_p > 0.0) {
+    return UNDECIDED;
+  }
+  var rest = uniform_draw() * select(mass, sum, is_open);
+  for (var i = 0u; i < n_kept; i++) {
+    rest -= sorted_values[i];
+    if rest < 0.0 {
+      return sorted_ids[i];
+    }
+  }
+  return select(sorted_ids[n_kept - 1u], UNDECIDED, is_open);
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(local_invocation_index) thread: u32) {
+  // The best, and the largest logit before penalties.
+  var best_value = -3.0e38;
+  var best_id = 0xffffffffu;
+  var largest_here = -3.0e38;
+  var bad_id = params.vocab_size;
+  for (var id = thread; id < params.vocab_size; id += THREADS) {
+    let bits = logits[id];
+    if is_no_number(bits) {
+      bad_id = min(bad_id, id);
+    }
+    largest_here = max(largest_here, bitcast<f32>(bits));
+    let value = penalised(id);
+    if value > best_value {
+      best_value = value;
+      best_id = id;
+    }
+  }
+  bad_id = best_of(0.0, bad_id, thread);
+  let best = min(best_of(best_value, best_id, thread), params.vocab_size - 1u);
+  let largest_id = best_of(largest_here, thread, thread);
+  values[thread] = largest_here;
+  workgroupBarrier();
+  let largest = values[largest_id];
+  workgroupBarrier();
+
+  // Of the log-probability's normaliser; and of the weights that are drawn by, with a histogram of their logarithms.
+  let is_drawn = params.temperature > 0.0;
+  let top = penalised(best);
+  for (var bin = thread; bin < BINS; bin += THREADS) {
+    atomicStore(&bins[bin], 0u);
+  }
+  if thread == 0u {
+    atomicStore(&n_sorted, 0u);
+  }
+  workgroupBarrier();
+  var exp_sum = 0.0;
+  var weight_sum = 0.0;
+  for (var id = thread; id < params.vocab_size; id += THREADS) {
+    exp_sum += exp(bitcast<f32>(logits[id]) - largest);
+    if is_drawn {
+      let scaled = (penalised(id) - top) / params.temperature;
+      if scaled >= LOWEST {
+        weight_sum += exp(scaled);
+        atomicAdd(&bins[bin_of(scaled)], 1u);
+      }
+    }
+  }
+  exp_sum = sum_of(exp_sum, thread);
+  weight_sum = sum_of(weight_sum, thread);
+
+  // As many of the first bins as can be sorted, and no more than top-k needs.
+  var n_total = 0u;
+  if thread == 0u {
+    var n = 0u;
+    var is_full = false;
+    n_bins = 0u;
+    for (var bin = 0u; bin < BINS; bin++) {
+      let count = atomicLoad(&bins[bin]);
+      n_total += count;
+      is_full = is_full || n + count > MOST || (params.top_k > 0u && n >= params.top_k);
+      if !is_full {
+        n += count;
+        n_bins = bin + 1u;
+      }
+    }
+  }
+  workgroupBarrier();
+  if is_drawn {
+    for (var id = thread; id < params.vocab_size; id += THREADS) {
+      let scaled = (penalised(id) - top) / params.temperature;
+      if scaled >= LOWEST && bin_of(scaled) < n_bins {
+        let at = atomicAdd(&n_sorted, 1u);
+        if at < MOST {
+          sorted_values[at] = scaled;
+          sorted_ids[at] = id;
+        }
+      }
+    }
+  }
+  workgroupBarrier();
+
+  // Every token goes to the place that is the number of those before it: more probable, or as probable and earlier.
+  let n = min(atomicLoad(&n_sorted), MOST);
+  var own_values = array<f32, 4>(0.0, 0.0, 0.0, 0.0);
+  var own_ids = array<u32, 4>(0u, 0u, 0u, 0u);
+  var places = array<u32, 4>(0u, 0u, 0u, 0u);
+  for (var i = 0u; i < 4u; i++) {
+    let at = thread + i * THREADS;
+    if at < n {
+      let value = sorted_values[at];
+      let id = sorted_ids[at];
+      var place = 0u;
+      for (var other = 0u; other < n; other++) {
+        let other_value = sorted_values[other];
+        place += u32(other_value > value || (other_value == value && sorted_ids[other] < id));
+      }
+      own_values[i] = exp(value);
+      own_ids[i] = id;
+      places[i] = place;
+    }
+  }
+  workgroupBarrier();
+  for (var i = 0u; i < 4u; i++) {
+    if thread + i * THREADS < n {
+      sorted_values[places[i]] = own_values[i];
+      sorted_ids[places[i]] = own_ids[i];
+    }
+  }
+  workgroupBarrier();
+
+  if thread == 0u {
+    var id = best;
+    if is_drawn {
+      id = UNDECIDED;
+      if n > 0u {
+        id = choose(n, n_total, weight_sum);
+      }
+    }
+    if bad_id < params.vocab_size {
+      id = NONSENSE;
+    }
+    // What follows an undecided step is computed in vain, but with an id that exists.
+    let next = select(id, best, id >= params.vocab_size);
+    if params.has_penalties != 0u {
+      counts[next] = (counts[next] | SEEN) + 1u;
+    }
+    ids[0] = next;
+    pick[0] = id;
+    let logprob = bitcast<f32>(logits[next]) - largest - log(exp_sum);
+    pick[1] = select(bitcast<u32>(logprob), bad_id, id == NONSENSE);
+  }
+}

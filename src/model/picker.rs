@@ -1,0 +1,172 @@
+//! Tokens that the device chooses itself, so that the next step need not wait for the host: `sample.wgsl` and what it
+//! reads and writes.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::kernel::Kernel;
+use crate::gpu::plan::{Dispatch, Extent, Plan, Step};
+use crate::sampler::{Choice, Sampling};
+
+/// In `counts`: the token is in the prompt or the text.
+const SEEN: u32 = 1 << 31;
+/// In place of an id: the choice depends on more tokens than the kernel sorts.
+const UNDECIDED: u32 = u32::MAX;
+/// In place of an id: a logit is not a number.
+const NONSENSE: u32 = u32::MAX - 1;
+
+/// Bytes of a pick: id, log-probability, unused.
+const PICK_BYTES: u64 = 16;
+
+/// `Params` of `sample.wgsl`.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    vocab_size: u32,
+    has_penalties: u32,
+    n_drawn: u32,
+    top_k: u32,
+    temperature: f32,
+    top_p: f32,
+    min_p: f32,
+    repetition: f32,
+    presence: f32,
+    frequency: f32,
+    seed_low: u32,
+    seed_high: u32,
+}
+
+/// What the device chose.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Picked {
+    /// A token.
+    Token(Choice),
+    /// Nothing: the host must choose, and what was submitted after is void.
+    Undecided,
+}
+
+/// A choice that is under way.
+#[derive(Debug)]
+pub struct Ticket {
+    pos: usize,
+    staging: wgpu::Buffer,
+    submission: Option<wgpu::SubmissionIndex>,
+}
+
+impl Ticket {
+    /// The position in the context that the token will have.
+    #[must_use]
+    pub fn pos(&self) -> usize {
+        self.pos
+    }
+}
+
+/// The kernel, its buffers, and how tokens are chosen in the present generation.
+#[derive(Debug)]
+pub(super) struct Picker {
+    params: Params,
+    uniform: wgpu::Buffer,
+    biases: wgpu::Buffer,
+    counts: wgpu::Buffer,
+    pick: wgpu::Buffer,
+    plan: Plan,
+    /// Staging buffers that nobody waits for.
+    idle: Vec<wgpu::Buffer>,
+}
+
+/// Bytes of all buffers but for some dozens.
+pub(super) fn bytes(vocab_size: usize) -> u64 {
+    2 * 4 * vocab_size as u64
+}
+
+impl Picker {
+    /// `logits`: `[vocab_size]`, of the position to choose for. The id is written to the first of `ids`.
+    pub(super) fn new(gpu: &Gpu, vocab_size: usize, logits: &wgpu::Buffer, ids: &wgpu::Buffer) -> Self {
+        let params = Params { vocab_size: vocab_size as u32, ..Params::default() };
+        let uniform = gpu.uniform("sample params", &params);
+        let biases = gpu.storage("biases", 4 * vocab_size as u64);
+        let counts = gpu.storage("counts", 4 * vocab_size as u64);
+        let pick = gpu.storage("pick", PICK_BYTES);
+        let pipeline = gpu.pipeline(&Kernel::sample());
+        let groups = vec![pipeline.bind(gpu, 0, &[&uniform, logits, &biases, &counts, ids, &pick])];
+        let plan = Plan { dispatches: vec![Dispatch { pipeline, groups, grid: [Extent::Fixed(1); 3] }] };
+        Self { params, uniform, biases, counts, pick, plan, idle: Vec::new() }
+    }
+
+    /// Begins a generation after `prompt_ids`, which draws from `seed`.
+    pub(super) fn begin(&mut self, gpu: &Gpu, sampling: &Sampling, seed: u64, prompt_ids: &[u32]) {
+        let has_penalties = sampling.changes_logits();
+        let vocab_size = self.params.vocab_size;
+        self.params = Params {
+            vocab_size,
+            has_penalties: has_penalties.into(),
+            n_drawn: 0,
+            top_k: u32::try_from(sampling.top_k).unwrap_or(u32::MAX),
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repetition: sampling.repetition_penalty,
+            presence: sampling.presence_penalty,
+            frequency: sampling.frequency_penalty,
+            seed_low: seed as u32,
+            seed_high: (seed >> 32) as u32,
+        };
+        if !has_penalties {
+            return;
+        }
+        let mut biases = vec![0.0_f32; vocab_size as usize];
+        for (id, bias) in &sampling.logit_bias {
+            if let Some(sum) = biases.get_mut(*id as usize) {
+                *sum += bias;
+            }
+        }
+        let mut counts = vec![0_u32; vocab_size as usize];
+        for id in prompt_ids {
+            if let Some(count) = counts.get_mut(*id as usize) {
+                *count = SEEN;
+            }
+        }
+        gpu.queue.write_buffer(&self.biases, 0, bytemuck::cast_slice(&biases));
+        gpu.queue.write_buffer(&self.counts, 0, bytemuck::cast_slice(&counts));
+    }
+
+    /// Encodes the next choice; returns its dispatches, and where the result will be read.
+    pub(super) fn encode(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder) -> (usize, wgpu::Buffer) {
+        gpu.queue.write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.params));
+        self.params.n_drawn += 1;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let n_dispatches = self.plan.encode(&mut pass, &Step::default());
+        drop(pass);
+        let staging = self.idle.pop().unwrap_or_else(|| {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            gpu.buffer("pick staging", PICK_BYTES, usage)
+        });
+        encoder.copy_buffer_to_buffer(&self.pick, 0, &staging, 0, PICK_BYTES);
+        (n_dispatches, staging)
+    }
+
+    /// A ticket for what was encoded and submitted.
+    pub(super) fn ticket(pos: usize, staging: wgpu::Buffer, submission: wgpu::SubmissionIndex) -> Ticket {
+        Ticket { pos, staging, submission: Some(submission) }
+    }
+
+    /// Waits for a choice.
+    pub(super) async fn read(&mut self, gpu: &Gpu, ticket: Ticket) -> Result<Picked> {
+        let Ticket { staging, submission, .. } = ticket;
+        let words: Vec<u32> = gpu.read_after(&staging, 2, submission).await?;
+        self.idle.push(staging);
+        match words[0] {
+            UNDECIDED => Ok(Picked::Undecided),
+            NONSENSE => Err(Error::Internal(format!(
+                "the logit of token {} is not a number: the weights are damaged or the GPU computed nonsense; load the \
+                 model again",
+                words[1]
+            ))),
+            id if id < self.params.vocab_size => Ok(Picked::Token(Choice { id, logprob: f32::from_bits(words[1]) })),
+            id => Err(Error::Internal(format!(
+                "the GPU chose the token {id}, which does not exist; load the model again"
+            ))),
+        }
+    }
+}

@@ -30,10 +30,11 @@ export class Remote {
 
   /**
    * Asks for the chunk at `from`; resolves once the server has agreed. `size` is the file's where it is
-   * known from elsewhere, since servers may hide it.
+   * known from elsewhere, since servers may hide it. Where not `ranged`, one answer brings the file, in
+   * which servers may compress it.
    */
-  static async open(url: string, transfer: Transfer, from = 0, size?: number): Promise<Remote> {
-    let ranged = true;
+  static async open(url: string, transfer: Transfer, from = 0, size?: number, ranged = true): Promise<Remote> {
+    ranged ||= from > 0;
     for (let failures = 0; ; ) {
       let connection: Connection | undefined;
       try {
@@ -210,8 +211,8 @@ async function* joined(pieces: AsyncGenerator<Uint8Array, void>, length: number)
 }
 
 /** The size and version of a file, from an answer whose body is not read. */
-export async function lookUp(url: string, transfer: Transfer): Promise<{ size: number | undefined; version: string | undefined }> {
-  const remote = await Remote.open(url, { ...transfer, chunk: 1 });
+export async function lookUp(url: string, transfer: Transfer, ranged = true): Promise<Pick<Remote, 'size' | 'version'>> {
+  const remote = await Remote.open(url, { ...transfer, chunk: 1 }, 0, undefined, ranged);
   remote.close();
-  return { size: remote.size, version: remote.version };
+  return remote;
 }

@@ -144,7 +144,8 @@ export class Connection {
     const range: Record<string, string> = from === undefined ? {} : { Range: `bytes=${from}-${to === undefined ? '' : to - 1}` };
     const response = await within(stallMs, abort, request(url, transfer, range, abort.signal));
     try {
-      if (response.status === 416) throw new OutOfRange();
+      // A part of a compressed body is no part of the file.
+      if (response.status === 416 || (response.status === 206 && response.headers.has('content-encoding'))) throw new OutOfRange();
       if (PASSING.has(response.status)) throw new Dropped(`HTTP status ${response.status}`, retryAfter(response));
       if (!response.ok || response.body === null) throw new Refused(response.status, url);
 
@@ -182,7 +183,7 @@ export class Connection {
   }
 }
 
-/** The range lies behind the file's end. */
+/** There is no such range, or none that could be used. */
 export class OutOfRange extends Error {}
 
 async function request(url: string, transfer: Transfer, range: Record<string, string>, signal: AbortSignal): Promise<Response> {

@@ -84,7 +84,7 @@ async function isCurrent(record: FileRecord, wanted: Wanted, transfer: Transfer,
   if (complete && silent.has(origin)) return true;
   const patience = complete ? { retries: 0, stallMs: Math.min(transfer.stallMs ?? Infinity, REVALIDATE_MS) } : {};
   try {
-    return agrees(record, await lookUp(wanted.url, { ...transfer, ...patience }), wanted);
+    return agrees(record, await lookUp(wanted.url, { ...transfer, ...patience }, record.weights > 0), wanted);
   } catch (error) {
     if (!(complete && error instanceof HeliumError && error.code === 'network')) throw error;
     // Offline, or refused now: a complete file is as good as it was.
@@ -109,7 +109,7 @@ async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder 
   try {
     if (slot?.record && !(await isCurrent(slot.record, wanted, transfer, silent))) await slot.clear();
     const record = slot?.record;
-    let remote = record ? undefined : await Remote.open(url, transfer, 0, wanted.size);
+    let remote = record ? undefined : await Remote.open(url, transfer, 0, wanted.size, weights > 0);
     const size = record?.size ?? remote?.size;
     let kept = 0;
 

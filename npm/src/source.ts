@@ -95,17 +95,18 @@ async function fromUrls(weights: string[] | HubWeights, options: WireLoad, { hub
   const files = new Files({ headers: options.headers, origin, ...means }, folder);
 
   const listing = Array.isArray(weights) ? [] : await listingFor(weights, files, hub);
-  const immutable = !Array.isArray(weights) && isCommit(weights.revision);
+  const commit = !Array.isArray(weights) && isCommit(weights.revision) ? addressOf(hub, weights, '') : undefined;
   const known = new Map(Array.isArray(weights) ? [] : listing.map((file) => [addressOf(hub, weights, file.path), file]));
   const wanted = (url: string): Wanted => {
     const { size, lfs } = known.get(url) ?? {};
-    return { url, size, sha256: /^[0-9a-f]{64}$/.test(lfs?.oid ?? '') ? lfs!.oid : undefined, immutable };
+    const sha256 = /^[0-9a-f]{64}$/.test(lfs?.oid ?? '') ? lfs!.oid : undefined;
+    return { url, size, sha256, immutable: commit !== undefined && url.startsWith(commit) };
   };
 
   let urls = Array.isArray(weights) ? weights : chosenOf(weights, listing).map((path) => addressOf(hub, weights, path));
   const first = urls[0]!;
   const folderLike = isSafetensors(fileName(first));
-  if (first.endsWith('.index.json')) {
+  if (fileName(first).endsWith('.index.json')) {
     urls = shardsOf(readJson(await files.whole(wanted(first)), first), fileName(first)).map((name) => new URL(name, first).href);
   }
   const parts = await Promise.all(urls.map(async (url): Promise<Part> => {

@@ -146,6 +146,7 @@ export async function testPage(browser, model) {
 
     await check(`${name}: Stop during the download settles`, 60, async () => {
       await page.goto(`${server.url}?model=local`);
+      await until('the page says that the model is kept', () => page.$eval('#model-facts', (element) => /Kept in this browser/.test(element.textContent)));
       await (await find(page, 'textbox', 'Prompt')).type('x');
       // Pressed in one turn of the page, so that the download cannot be over in between.
       await page.evaluate(() => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 
 import { openBlob, readAll } from '../../../npm/dist/fetch.js';
 import { chooseQuant } from '../../../npm/dist/hub.js';
@@ -35,7 +36,7 @@ after(() => {
 
 const FAST = { headers: {}, retries: 3, backoffMs: 1, stallMs: 300 };
 
-const openUrl = (address, transfer) => new Files(transfer).open({ url: address });
+const openUrl = (address, transfer) => new Files(transfer).open({ url: address, weights: 1 });
 
 async function download(how, transfer = FAST) {
   behave = how;
@@ -117,6 +118,23 @@ test('a signed address that expires is resolved anew', async () => {
   }, { ...FAST, chunk: 20_000, connections: 2 });
   assert.equal(sha(bytes), sha(FILE));
   assert.ok(served.size >= 4 && served.size < 12, `resolved ${served.size} times`);
+});
+
+test('a small file is asked for as a whole, so that it may come compressed', async () => {
+  behave = (request, response) => response.writeHead(200, { 'content-encoding': 'gzip', etag: '"a"' }).end(gzipSync(FILE));
+  requests = [];
+  assert.equal(sha(await new Files(FAST).whole({ url })), sha(FILE));
+  assert.deepEqual(requests.map(({ headers }) => headers.range), [undefined]);
+});
+
+test('a part of a compressed body is not taken for a part of the file', async () => {
+  const bytes = await download((request, response) => {
+    const zipped = gzipSync(FILE);
+    const headers = { 'content-encoding': 'gzip', 'content-length': zipped.length };
+    if (request.headers.range) return response.writeHead(206, { ...headers, 'content-range': `bytes 0-${zipped.length - 1}/${zipped.length}` }).end(zipped);
+    response.writeHead(200, headers).end(zipped);
+  });
+  assert.equal(sha(bytes), sha(FILE));
 });
 
 test('an empty file is no error', async () => {

@@ -27,7 +27,7 @@ const MAX_DIMS: usize = 4;
 /// How the weights of a tensor are stored.
 ///
 /// The names are ggml's; the block layouts are described at their decoders in [`blocks`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dtype {
     /// IEEE 754 single precision.
     F32,

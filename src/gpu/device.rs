@@ -170,6 +170,12 @@ impl Gpu {
         self.pipelines.get(self, kernel)
     }
 
+    /// Pipelines compiled so far.
+    #[must_use]
+    pub fn n_pipelines(&self) -> usize {
+        self.pipelines.len()
+    }
+
     /// A buffer of `bytes` zeros, rounded up to whole 16 bytes.
     #[must_use]
     pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {

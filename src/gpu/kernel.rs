@@ -308,6 +308,11 @@ pub(super) struct Pipelines {
 }
 
 impl Pipelines {
+    /// How many were made.
+    pub(super) fn len(&self) -> usize {
+        self.made.borrow().len()
+    }
+
     /// The pipeline for `kernel`.
     pub(super) fn get(&self, gpu: &Gpu, kernel: &Kernel) -> Rc<Pipeline> {
         let mut made = self.made.borrow_mut();

@@ -41,6 +41,22 @@ pub enum MatrixId {
     Down(usize),
 }
 
+impl MatrixId {
+    /// The same matrix in the first layer, for what does not differ between layers.
+    #[must_use]
+    pub(super) fn of_first_layer(self) -> Self {
+        match self {
+            Self::Embedding | Self::Output => self,
+            Self::Qkv(_) => Self::Qkv(0),
+            Self::AttnOut(_) => Self::AttnOut(0),
+            Self::GateUp(_) => Self::GateUp(0),
+            Self::Gate(_) => Self::Gate(0),
+            Self::Up(_) => Self::Up(0),
+            Self::Down(_) => Self::Down(0),
+        }
+    }
+}
+
 /// Where rows of a tensor go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Span {

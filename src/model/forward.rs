@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::blueprint::MatrixId;
+use super::blueprint::{Blueprint, MatrixId};
 use super::cache::{Cache, head_vecs};
 use super::picker::{self, Picker};
 use super::weights::Weights;
@@ -44,6 +44,54 @@ fn cores(is_software: bool) -> (Core, Core) {
     } else {
         (Core::MatVec(MatVecShape::default()), Core::MatMul)
     }
+}
+
+/// What is done with a product with a matrix, and whether x is normalised first.
+fn role(id: MatrixId) -> (Epilogue, bool) {
+    match id {
+        MatrixId::Embedding | MatrixId::Output | MatrixId::Gate(_) => (Epilogue::Store, true),
+        MatrixId::Qkv(_) => (Epilogue::Qkv, true),
+        MatrixId::GateUp(_) => (Epilogue::GateUp, true),
+        MatrixId::Up(_) => (Epilogue::Gate, true),
+        MatrixId::AttnOut(_) | MatrixId::Down(_) => (Epilogue::Add, false),
+    }
+}
+
+/// Has the device compile what the model will need, so that it does so while weights are still on their way.
+pub(super) fn compile(gpu: &Gpu, blueprint: &Blueprint) -> Result<()> {
+    let config = blueprint.config()?;
+    let mut needed = BTreeSet::new();
+    for (id, pieces) in blueprint.pieces() {
+        let id = id.of_first_layer();
+        needed.extend(pieces.iter().map(|piece| (id, piece.layout.dtype)));
+    }
+    let (few, many) = cores(gpu.is_software());
+    for (id, dtype) in needed {
+        if id == MatrixId::Embedding {
+            let _compiled = gpu.pipeline(&Kernel::embed(dtype));
+        }
+        if id == MatrixId::Embedding && !config.tie_word_embeddings {
+            continue;
+        }
+        let (epilogue, norm) = role(id);
+        for core in [few, many] {
+            let _compiled = gpu.pipeline(&Kernel::product(core, dtype, epilogue, norm));
+        }
+    }
+    let vecs = head_vecs(config) as u32;
+    for is_single in [true, false] {
+        let _compiled = gpu.pipeline(&Kernel::attention(attention_rows(config, is_single), vecs));
+    }
+    for kernel in [Kernel::attention_combine(), Kernel::sample()] {
+        let _compiled = gpu.pipeline(&kernel);
+    }
+    Ok(())
+}
+
+/// Query rows in a block of the attention: a token alone has no more than a group.
+fn attention_rows(config: &ModelConfig, is_single: bool) -> u32 {
+    let n_groups = (config.n_heads / config.n_kv_heads) as u32;
+    if is_single { ATTENTION_ROWS.min(n_groups) } else { ATTENTION_ROWS }
 }
 
 /// `Params` of `shared/product.wgsl`.
@@ -282,20 +330,20 @@ impl Recorder<'_> {
             let attn_norm = self.weights.norm(WeightId::Layer(layer, LayerWeight::AttnNorm))?;
             let ffn_norm = self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
             let cache = &self.cache.layers()[layer];
-            let product = |plan: &mut Plan, x, norm, id, epilogue, outputs: &[&wgpu::Buffer], y_width| {
-                self.product(plan, core, &Product { x, norm, step: &b.step, epilogue, outputs, y_width }, id);
+            let product = |plan: &mut Plan, x, norm, id, outputs: &[&wgpu::Buffer], y_width| {
+                self.product(plan, core, &Product { x, norm, step: &b.step, outputs, y_width }, id);
             };
             let heads = padded(config.n_heads * config.head_dim);
             let hidden = padded(config.hidden_size);
             let mlp = padded(config.intermediate_size);
             let qkv = [&b.rope, &b.q, &cache.k, &cache.v];
-            product(&mut plan, &b.h, Some(attn_norm), MatrixId::Qkv(layer), Epilogue::Qkv, &qkv, heads);
+            product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &qkv, heads);
             self.attention(&mut plan, matches!(core, Core::MatVec(MatVecShape { tokens: 1, .. })), layer);
-            product(&mut plan, &b.attn, None, MatrixId::AttnOut(layer), Epilogue::Add, &[&b.h], hidden);
-            product(&mut plan, &b.h, Some(ffn_norm), MatrixId::GateUp(layer), Epilogue::GateUp, &[&b.act], mlp);
-            product(&mut plan, &b.h, Some(ffn_norm), MatrixId::Gate(layer), Epilogue::Store, &[&b.act], mlp);
-            product(&mut plan, &b.h, Some(ffn_norm), MatrixId::Up(layer), Epilogue::Gate, &[&b.act], mlp);
-            product(&mut plan, &b.act, None, MatrixId::Down(layer), Epilogue::Add, &[&b.h], hidden);
+            product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &[&b.h], hidden);
+            product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &[&b.act], mlp);
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &[&b.act], mlp);
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Up(layer), &[&b.act], mlp);
+            product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &[&b.h], hidden);
         }
         Ok(plan)
     }
@@ -303,12 +351,11 @@ impl Recorder<'_> {
     /// From the residual stream to logits.
     fn head(&self, core: Core) -> Result<Plan> {
         let b = self.buffers;
-        let norm = Some(self.weights.norm(WeightId::OutputNorm)?);
+        let norm = self.weights.norm(WeightId::OutputNorm)?;
         let id = if self.config.tie_word_embeddings { MatrixId::Embedding } else { MatrixId::Output };
         let y_width = self.config.vocab_size;
         let mut plan = Plan::default();
-        let product =
-            Product { x: &b.h, norm, step: &b.head_step, epilogue: Epilogue::Store, outputs: &[&b.logits], y_width };
+        let product = Product { x: &b.h, norm, step: &b.head_step, outputs: &[&b.logits], y_width };
         self.product(&mut plan, core, &product, id);
         Ok(plan)
     }
@@ -334,8 +381,7 @@ impl Recorder<'_> {
         let (b, config, cache) = (self.buffers, self.config, &self.cache.layers()[layer]);
         let n_groups = (config.n_heads / config.n_kv_heads) as u32;
         let vecs = head_vecs(config) as u32;
-        // A token alone has no more rows than a group.
-        let rows = if is_single { ATTENTION_ROWS.min(n_groups) } else { ATTENTION_ROWS };
+        let rows = attention_rows(config, is_single);
         let stride = padded(config.n_heads * config.head_dim) as u32;
         let params = AttentionParams {
             n_heads: config.n_heads as u32,
@@ -366,14 +412,13 @@ impl Recorder<'_> {
 
     /// A dispatch for every piece of the matrix: none if the model does not have it.
     fn product(&self, plan: &mut Plan, core: Core, product: &Product<'_>, id: MatrixId) {
+        let (epilogue, is_normalised) = role(id);
         for piece in self.weights.matrix(id) {
-            let kernel = Kernel::product(core, piece.shape.layout.dtype, product.epilogue, product.norm.is_some());
+            let kernel = Kernel::product(core, piece.shape.layout.dtype, epilogue, is_normalised);
             let pipeline = self.gpu.pipeline(&kernel);
             let params = self.product_params(product, piece, id);
             let uniform = self.gpu.uniform("product params", &params);
-            // Without a norm the binding is not read.
-            let norm = product.norm.unwrap_or(product.x);
-            let inputs = [product.step, &uniform, product.x, norm, &piece.quants, piece.aux()];
+            let inputs = [product.step, &uniform, product.x, product.norm, &piece.quants, piece.aux()];
             let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, product.outputs)];
             let grid = match core {
                 Core::MatVec(shape) => {
@@ -417,9 +462,9 @@ impl Recorder<'_> {
 /// What a product with any matrix needs besides the matrix.
 struct Product<'a> {
     x: &'a wgpu::Buffer,
-    norm: Option<&'a wgpu::Buffer>,
+    /// Not read where x is not normalised.
+    norm: &'a wgpu::Buffer,
     step: &'a wgpu::Buffer,
-    epilogue: Epilogue,
     outputs: &'a [&'a wgpu::Buffer],
     y_width: usize,
 }

@@ -421,7 +421,7 @@ fn whole(gpu: &Rc<Gpu>, quantize: Option<Recipe>) -> Result<Loader, String> {
     Ok(loader)
 }
 
-/// What a blueprint foresees is what a device allocates, but for uniforms.
+/// What a blueprint foresees is what a device allocates, but for uniforms; and which kernels it will need.
 async fn memory_is_foreseen() -> Outcome {
     const UNIFORMS: u64 = 64 << 10;
     let gpu = open_with(None).await?;
@@ -431,7 +431,11 @@ async fn memory_is_foreseen() -> Outcome {
     let foreseen = blueprint.memory().map_err(text)?;
     let mut loader = loader(&gpu, None).map_err(text)?;
     push(&mut loader, "model.gguf", None, [K]).map_err(text)?;
+    let n_pipelines = gpu.n_pipelines();
     let model = loader.finish().await.map_err(text)?;
+    if gpu.n_pipelines() != n_pipelines {
+        return Err(format!("{n_pipelines} kernels were compiled during the load, {} at its end", gpu.n_pipelines()));
+    }
     let found = (model.weight_bytes(), model.kv_bytes());
     if found != (foreseen.weights, foreseen.kv) {
         return Err(format!("weights and cache take {found:?}, foreseen were {foreseen:?}"));

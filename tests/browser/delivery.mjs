@@ -19,6 +19,8 @@ const RECORDED = 4 * CHUNK; // what a record names at a time
 const LIMIT = 60; // seconds a case
 const SLOW = 300; // where a software adapter compiles and computes
 const TEXT = 'abcabc';
+/** As `helium score` has it of SmolLM2; the texts of the f32 reference are longer, and are the native tests' business. */
+const REAL = { text: 'The capital of France is Paris.', meanNll: 2.56796 };
 /** As in tests/cli.rs. */
 const NLL_TOLERANCE = 0.01;
 const REPO = { repo: 'maker/small', file: 'model.safetensors' };
@@ -394,7 +396,7 @@ export async function testDelivery(browser, model) {
 
     // --- a real model
 
-    await test('SmolLM2: checked, interrupted, resumed after a reload, scored as the reference does', async () => {
+    await test('SmolLM2: checked, interrupted, resumed after a reload, scored as natively', async () => {
       const options = { weights: { repo: 'maker/real', file: 'smol.gguf' } };
       const size = readFileSync(model).length;
       const CHUNK = 8 << 20;
@@ -411,13 +413,12 @@ export async function testDelivery(browser, model) {
       await until('a part is kept', async () => (await step('cached'))[0]?.bytes >= 4 * CHUNK);
       await page.reload();
       hub.reset();
-      const [{ text, mean_nll: expected }] = JSON.parse(readFileSync(at('../data/smollm2/expected.json'), 'utf8')).texts.sort((a, b) => a.ids.length - b.ids.length);
-      const { value, error } = await load(options, { ...real, text });
+      const { value, error } = await load(options, { ...real, text: REAL.text });
       assert.equal(error, undefined, error?.message);
       assert.equal(hub.ranges()[0], `bytes=${4 * CHUNK}-${5 * CHUNK - 1}`);
       assert.equal(hub.sent, size - 4 * CHUNK);
       assert.equal(value.progress.at(-1).cached, 4 * CHUNK);
-      assert.ok(Math.abs(value.meanNll - expected) < NLL_TOLERANCE, `mean NLL ${value.meanNll}, in the reference ${expected}`);
+      assert.ok(Math.abs(value.meanNll - REAL.meanNll) < NLL_TOLERANCE, `mean NLL ${value.meanNll}, natively ${REAL.meanNll}`);
 
       hub.reset();
       const again = await load(options, real);

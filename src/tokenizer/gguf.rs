@@ -18,9 +18,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BpeBuilder, Merges, Vocab};
-use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace, Sequence, replace::ReplacePattern};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
@@ -29,6 +27,8 @@ use tokenizers::pre_tokenizers::{PreTokenizerWrapper, sequence};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::decode::{Spelling, VISIBLE_SPACE, byte_fallback};
+use super::model::{Pipeline, SubwordModel};
+use super::unigram::{Pieces, Unigram};
 use super::{Inner, one_line};
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
@@ -222,11 +222,15 @@ impl<'a> GgufVocab<'a> {
     pub(super) fn build(self) -> Result<Inner> {
         let ids = self.ids()?;
         let (kind, model, spelling) = match &self.family {
-            Family::SentencePiece { is_unigram: true } => ("unigram", self.unigram()?, None),
+            Family::SentencePiece { is_unigram: true } => {
+                // A large table, which only said that no token is there twice.
+                drop(ids);
+                ("unigram", self.unigram()?, None)
+            }
             Family::SentencePiece { is_unigram: false } => ("bpe", self.bpe(&ids)?, None),
             Family::ByteLevel(pre) => ("byte-level-bpe", self.byte_level(pre)?, Some(Spelling::byte_level())),
         };
-        let mut model = tokenizers::Tokenizer::new(model);
+        let mut model = Pipeline::new(model);
         model.with_normalizer(self.normalizer()?);
         model.with_pre_tokenizer(match self.family {
             Family::ByteLevel(pre) => Some(self.splits(pre)?),
@@ -277,14 +281,16 @@ impl<'a> GgufVocab<'a> {
         Ok(ids)
     }
 
-    fn unigram(&self) -> Result<ModelWrapper> {
-        let scores = self.scores.iter().map(|score| f64::from(*score));
-        let pieces = self.tokens.iter().map(|token| token.clone().into_owned()).zip(scores).collect();
-        let unknown = Some(self.unknown() as usize);
-        Unigram::from(pieces, unknown, self.has_all_bytes()).map(Into::into).map_err(|error| self.unbuilt(&error))
+    fn unigram(&self) -> Result<SubwordModel> {
+        let mut pieces = Pieces::default();
+        for (token, score) in self.tokens.iter().zip(&self.scores) {
+            pieces.push(token, f64::from(*score)).map_err(|problem| self.corrupt(&problem))?;
+        }
+        let model = Unigram::new(pieces, Some(self.unknown() as usize), self.has_all_bytes());
+        model.map(Into::into).map_err(|problem| self.corrupt(&problem))
     }
 
-    fn bpe(&self, ids: &HashMap<&str, u32>) -> Result<ModelWrapper> {
+    fn bpe(&self, ids: &HashMap<&str, u32>) -> Result<SubwordModel> {
         let merges = match self.merges {
             Some(merges) => self.listed_merges(merges)?,
             None => self.merges_by_score(ids)?,
@@ -300,7 +306,7 @@ impl<'a> GgufVocab<'a> {
             .map_err(|error| self.unbuilt(&error))
     }
 
-    fn byte_level(&self, pre: &Pre) -> Result<ModelWrapper> {
+    fn byte_level(&self, pre: &Pre) -> Result<SubwordModel> {
         let merges = self.merges.ok_or_else(|| self.corrupt("tokenizer.ggml.merges is missing"))?;
         BpeBuilder::new()
             .vocab_and_merges(self.vocab(), self.listed_merges(merges)?)

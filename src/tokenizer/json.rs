@@ -7,27 +7,30 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::models::ModelWrapper;
+use serde_json::value::RawValue;
 use tokenizers::models::bpe::BPE;
-use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{self, NormalizerWrapper, Precompiled, Replace};
 use tokenizers::pre_tokenizers::{self, PreTokenizerWrapper};
-use tokenizers::{AddedToken, Decoder, Model};
+use tokenizers::{AddedToken, Decoder};
 
 use super::decode::{Alphabet, Lead, Spelling, VISIBLE_SPACE};
+use super::model::{Pipeline, SubwordModel};
+use super::unigram::{Pieces, Unigram};
 use super::{Inner, one_line};
 use crate::error::{Error, Result};
 
 /// The file's parts, in its own names; those left out (truncation, padding) are not applied.
 #[derive(Deserialize)]
-struct Parts {
+struct Parts<'a> {
     #[serde(default)]
     added_tokens: Vec<Added>,
     normalizer: Option<Value>,
     pre_tokenizer: Option<Value>,
     post_processor: Option<Value>,
     decoder: Option<Value>,
-    model: Value,
+    /// As it is written: it is nearly all of the file, and a tree of it would be much larger.
+    #[serde(borrow)]
+    model: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -67,15 +70,15 @@ pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Inner> {
     })
 }
 
-fn build(file: &str, parts: Parts) -> Part<Inner> {
+fn build(file: &str, parts: Parts<'_>) -> Part<Inner> {
     let spelling = parts.decoder.as_ref().map_or(Ok(spaced()), decoder)?;
     let model = model(parts.model)?;
     let kind = match &model {
-        ModelWrapper::Unigram(_) => "unigram",
-        _ if spelling.alphabet == Alphabet::ByteLevel => "byte-level-bpe",
-        _ => "bpe",
+        SubwordModel::Unigram(_) => "unigram",
+        SubwordModel::Bpe(_) if spelling.alphabet == Alphabet::ByteLevel => "byte-level-bpe",
+        SubwordModel::Bpe(_) => "bpe",
     };
-    let mut model = tokenizers::Tokenizer::new(model);
+    let mut model = Pipeline::new(model);
     model.with_normalizer(parts.normalizer.map(normalizer).transpose()?);
     model.with_pre_tokenizer(parts.pre_tokenizer.map(pre_tokenizer).transpose()?);
     add_tokens(&mut model, parts.added_tokens)?;
@@ -93,23 +96,49 @@ fn build(file: &str, parts: Parts) -> Part<Inner> {
     })
 }
 
+/// What tells the models apart.
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(rename = "type")]
+    kind: Option<Value>,
+    #[serde(borrow)]
+    vocab: Option<&'a RawValue>,
+}
+
+/// The Unigram model in the file's names.
+#[derive(Deserialize)]
+struct UnigramParts {
+    vocab: Pieces,
+    unk_id: Option<usize>,
+    #[serde(default)]
+    byte_fallback: bool,
+}
+
 /// The model. What it needs beyond the crate's own checks is checked before.
-fn model(mut value: Value) -> Part<ModelWrapper> {
-    let is_list = value.get("vocab").is_some_and(Value::is_array);
-    let kind = match value.get("type") {
+fn model(raw: &RawValue) -> Part<SubwordModel> {
+    let raw = raw.get();
+    // Structs can be read from lists, too.
+    if !raw.starts_with('{') {
+        return Err("the model is not an object".to_owned().into());
+    }
+    let parts: Kind = serde_json::from_str(raw).map_err(|error| unreadable("model", &error))?;
+    let kind = match &parts.kind {
         // Files from before the field was introduced.
-        None | Some(Value::Null) if is_list => "Unigram".to_owned(),
-        None | Some(Value::Null) => "BPE".to_owned(),
-        Some(_) => kind(&value, "model")?.to_owned(),
+        None if parts.vocab.is_some_and(|vocab| vocab.get().starts_with('[')) => "Unigram",
+        None => "BPE",
+        Some(kind) => kind.as_str().ok_or_else(|| "the model does not say its type".to_owned())?,
     };
-    // The crate's models expect it to be used up by whoever chose among them.
-    value.as_object_mut().and_then(|model| model.remove("type"));
     if kind == "Unigram" {
-        return Ok(parse::<Unigram>("model", value)?.into());
+        let parts: UnigramParts = serde_json::from_str(raw).map_err(|error| unreadable("model", &error))?;
+        let model = Unigram::new(parts.vocab, parts.unk_id, parts.byte_fallback);
+        return Ok(model.map_err(|problem| format!("the model cannot be read: {problem}"))?.into());
     }
     if kind != "BPE" {
-        return Err(unsupported("model", &kind, &["BPE", "Unigram"]));
+        return Err(unsupported("model", kind, &["BPE", "Unigram"]));
     }
+    let mut value: Value = serde_json::from_str(raw).map_err(|error| unreadable("model", &error))?;
+    // The crate's model expects it to be used up by whoever chose among them.
+    value.as_object_mut().and_then(|model| model.remove("type"));
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
         if value.get(key).is_some_and(|affix| !affix.is_null() && affix != "") {
             return Err(Problem::Unsupported(format!("the BPE model has a {key}, which is not supported")));
@@ -186,13 +215,11 @@ fn pre_tokenizer(value: Value) -> Part<PreTokenizerWrapper> {
 }
 
 /// Adds the tokens and makes sure that they get the ids that the file gives them.
-fn add_tokens(model: &mut tokenizers::Tokenizer, mut added: Vec<Added>) -> Part<()> {
+fn add_tokens(model: &mut Pipeline, mut added: Vec<Added>) -> Part<()> {
     added.sort_by_key(|added| added.id);
     let tokens: Vec<AddedToken> = added.iter().map(|added| added.token.clone()).collect();
     // The crate counts on from the highest id, and would overflow.
-    if model.get_model().get_vocab().into_values().chain(added.iter().map(|added| added.id)).max()
-        >= Some(super::MAX_VOCAB)
-    {
+    if model.get_model().max_id().max(added.last().map(|added| added.id)) >= Some(super::MAX_VOCAB) {
         return Err(Problem::Corrupt(format!("a token has an id above {}", super::MAX_VOCAB - 1)));
     }
     model.add_tokens(&tokens);
@@ -355,5 +382,9 @@ fn steps(mut value: Value, key: &str) -> Part<Vec<Value>> {
 
 /// A part as the crate reads it.
 fn parse<T: serde::de::DeserializeOwned>(part: &str, value: Value) -> Part<T> {
-    serde_json::from_value(value).map_err(|error| format!("the {part} cannot be read: {}", one_line(&error)).into())
+    serde_json::from_value(value).map_err(|error| unreadable(part, &error))
+}
+
+fn unreadable(part: &str, error: &serde_json::Error) -> Problem {
+    format!("the {part} cannot be read: {}", one_line(error)).into()
 }

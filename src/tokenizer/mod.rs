@@ -1,8 +1,9 @@
 //! Text to ids and back: a `tokenizer.json` or a GGUF file's vocabulary enters, a [`Tokenizer`] leaves.
 //!
-//! Encoding is the `tokenizers` crate's, whichever file the vocabulary came from; decoding is this
-//! module's own ([`decode`](TokenStream)), so that streaming gives whole characters and costs the same
-//! for every token. This module knows no GPU, no web and no file system.
+//! Encoding is the `tokenizers` crate's, whichever file the vocabulary came from, but for the Unigram
+//! model, which takes little memory here; decoding is this module's own ([`decode`](TokenStream)), so that
+//! streaming gives whole characters and costs the same for every token. This module knows no GPU, no web
+//! and no file system.
 //!
 //! # What a text becomes
 //!
@@ -18,6 +19,8 @@ mod decode;
 mod export;
 mod gguf;
 mod json;
+mod model;
+mod unigram;
 
 use std::sync::Arc;
 
@@ -46,7 +49,7 @@ struct Inner {
     file: String,
     kind: &'static str,
     /// Without a decoder and a post-processor, which are the fields below.
-    model: tokenizers::Tokenizer,
+    model: model::Pipeline,
     spelling: decode::Spelling,
     /// Ids before every text: BOS, or nothing.
     prefix: Vec<u32>,
@@ -78,7 +81,8 @@ impl Inner {
     /// Counts the vocabulary and checks the ids of BOS and EOS against it.
     fn checked(mut self) -> Result<Tokenizer> {
         let corrupt = |problem: String| Err(Error::Corrupt(format!("{}: {problem}", self.file)));
-        let Some(last) = self.model.get_vocab(true).into_values().max() else {
+        let added = self.model.get_added_vocabulary().get_vocab().values().copied().max();
+        let Some(last) = self.model.get_model().max_id().max(added) else {
             return corrupt("the vocabulary is empty".to_owned());
         };
         if last >= MAX_VOCAB {

@@ -13,7 +13,7 @@ export interface WireLoad {
   sha256?: string[];
   cache: boolean;
   contextLength?: number;
-  quantize?: 'q8_0' | 'q4_k';
+  quantize?: 'q8_0' | 'q4_0' | 'q4_k_m' | 'q6_k' | 'f16';
   gpu: GpuOptions;
   means: Means;
 }
@@ -128,7 +128,7 @@ const loadRules: Record<string, Rule> = {
       : '64 hexadecimal digits (for shards, an array of them)',
   cache: (value) => (typeof value === 'boolean' ? undefined : 'true or false'),
   contextLength: integer(1),
-  quantize: oneOf('q8_0', 'q4_k'),
+  quantize: oneOf('q8_0', 'q4_0', 'q4_k_m', 'q6_k', 'f16'),
   gpu: (value) => (isRecord(value) ? undefined : 'an object'),
 };
 

@@ -42,7 +42,7 @@ export interface LoadOptions {
   /** Tokens of context to reserve memory for; at most the model's own. */
   contextLength?: number;
   /** Stores matrices of floats in fewer bits, as they stream in: for checkpoints that are not quantised. */
-  quantize?: 'q8_0' | 'q4_k';
+  quantize?: 'q8_0' | 'q4_0' | 'q4_k_m' | 'q6_k' | 'f16';
   gpu?: GpuOptions;
 }
 

@@ -2,7 +2,7 @@
 // wasm-bindgen into dist/wasm/, so that type checking needs no Rust build.
 
 /** Recipes by which matrices of floats are quantised. */
-export type Quantize = 'q8_0' | 'q4_k';
+export type Quantize = 'q8_0' | 'q4_0' | 'q4_k_m' | 'q6_k' | 'f16';
 
 export interface GpuRequest {
   powerPreference?: 'low-power' | 'high-performance';

@@ -25,7 +25,7 @@ for (const [options, pattern] of [
   [{ weights: { repo: 'a' , file: 'x' } }, /^repo: expected "owner\/name", found "a"/],
   [{ weights: { repo: 'a/b' } }, /^weights: name either a file or a quant of a\/b/],
   [{ weights: { repo: 'a/b', quants: 'x' } }, /unknown option "quants"/],
-  [{ weights: 'm', quantize: 'q4_0' }, /^quantize: expected one of "q8_0", "q4_k", found "q4_0"/],
+  [{ weights: 'm', quantize: 'q4_k' }, /^quantize: expected one of "q8_0", "q4_0", "q4_k_m", "q6_k", "f16", found "q4_k"/],
   [{ weights: 'm', contextLength: 0 }, /^contextLength: expected a whole number of at least 1, found 0/],
   [{ weights: 'm', gpu: { limits: 'max' } }, /^limits: expected one of "default", "adapter", found "max"/],
   [{ weights: 'm', sha256: 'abc' }, /^sha256: expected 64 hex/],

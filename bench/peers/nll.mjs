@@ -1,6 +1,6 @@
 // Does llama.cpp open a file that `helium quantize` wrote, and find a text as probable as we do?
 //
-//     npm ci --ignore-scripts; node nll.mjs ../../target/release/helium MODEL.gguf…
+//     npm install --ignore-scripts; node nll.mjs ../../target/release/helium MODEL.gguf…
 //
 // Both are given the same token ids, of eight texts. Exits with 1 where the mean negative log-likelihoods of all
 // tokens differ by more than 0.02: llama.cpp rounds activations to 8 bits before it multiplies them with quantised

@@ -226,11 +226,11 @@ impl WasmEngine {
         self.tokenizer().and_then(|tokenizer| tokenizer.decode(ids)).map_err(|error| to_js(&error))
     }
 
-    /// Continues `prompt`; `on_token` is called with `{text, id, logprob, top}` for every token. Resolves to
+    /// Continues `prompt`, a text or the ids of its tokens; `on_token` is called with `{text, id, logprob, top}` for every token. Resolves to
     /// `{text, ids, promptIds, finishReason, seed, timings}`.
     pub async fn generate(
         &self,
-        prompt: String,
+        prompt: JsValue,
         options: JsValue,
         cancel: &WasmCancel,
         on_token: js_sys::Function,
@@ -238,7 +238,10 @@ impl WasmEngine {
         let options: JsGenerateOptions = from_js("options", &options)?;
         let options = GenerateOptions::from(options);
         let tokenizer = self.tokenizer().map_err(|error| to_js(&error))?;
-        let prompt_ids = tokenizer.encode(&prompt).map_err(|error| to_js(&error))?;
+        let prompt_ids = match prompt.dyn_into::<js_sys::Uint32Array>() {
+            Ok(ids) => ids.to_vec(),
+            Err(text) => tokenizer.encode(&text.as_string().unwrap_or_default()).map_err(|error| to_js(&error))?,
+        };
         let cancel = cancel.cancel.clone();
         let mut model = self.model.take().ok_or_else(|| to_js(&busy()))?;
         let mut thrown = None;

@@ -13,6 +13,7 @@ use helium_webgpu::config::ModelConfig;
 use helium_webgpu::error::Error;
 use helium_webgpu::format::blocks::{decode_row, encode_row};
 use helium_webgpu::format::gguf::{Array, Value};
+use helium_webgpu::format::repack;
 use helium_webgpu::format::safetensors::Index;
 use helium_webgpu::format::{Dtype, Header, Progress, parse_header};
 
@@ -48,6 +49,19 @@ fn every_type_decodes_bit_for_bit_as_the_gguf_package_does() {
                     "{name} row {row} weight {col}: {found:e} instead of {expected:e}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn rows_on_the_device_are_at_most_2_percent_larger() {
+    // Rows of Helium-1, of the preview, and of SmolLM2.
+    for cols in [2048, 8192, 2560, 7040, 576, 1536] {
+        for dtype in Dtype::ALL {
+            let Some(in_file) = dtype.row_bytes(cols) else { continue };
+            let layout = repack::Layout::new(dtype, cols as usize);
+            let on_device = 4 * (layout.quants_row_words() + layout.aux_row_words()) as u64;
+            assert!(on_device * 100 <= in_file * 102, "{}, {cols} weights: {on_device} for {in_file}", dtype.name());
         }
     }
 }

@@ -131,7 +131,8 @@ export interface Info {
   quantization: string;
   /** Tokens that fit, the prompt's included. */
   contextLength: number;
-  memory: { weightBytes: number; kvBytes: number; gpuBytes: number };
+  /** Bytes; `wasmBytes` is also the most that loading took, since that memory never shrinks. */
+  memory: { weightBytes: number; kvBytes: number; gpuBytes: number; wasmBytes: number };
   adapter: AdapterInfo;
   /** What did not go as asked while loading, in words: a tokenizer that was refused, for one. */
   notes: string[];

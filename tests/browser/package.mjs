@@ -101,6 +101,9 @@ export async function testPackage(browser, model) {
       assert.equal(value.total, size);
       assert.equal(value.info.adapter.software, true);
       assert.deepEqual(value.info.notes, []);
+      const { wasmBytes, gpuBytes, weightBytes, kvBytes } = value.info.memory;
+      assert.ok(wasmBytes < 128 << 20, `WebAssembly took ${wasmBytes} bytes`);
+      assert.ok(gpuBytes - weightBytes - kvBytes < 64 << 20, `besides weights and cache, the GPU took ${gpuBytes - weightBytes - kvBytes} bytes`);
       const starts = flaky.ranges.map((range) => Number(/^bytes=(\d+)-/.exec(range)[1]));
       assert.ok(starts.filter((start) => start % CHUNK !== 0).length === 2, `ranges asked for: ${flaky.ranges}`);
       const [kept] = value.cached;

@@ -34,7 +34,7 @@ export class Engine {
   stats(): object;
   tokenize(text: string): Uint32Array;
   detokenize(ids: Uint32Array): string;
-  generate(prompt: string, options: object, cancel: Cancel, onToken: (token: object) => void): Promise<object>;
+  generate(prompt: string | Uint32Array, options: object, cancel: Cancel, onToken: (token: object) => void): Promise<object>;
   /** With the `nTop` likeliest alternatives at each position. */
   score(text: string, nTop: number): Promise<object>;
   free(): void;

@@ -6,11 +6,13 @@ import { Completions } from './completions.js';
 import { Connection } from './connection.js';
 import { HeliumError } from './errors.js';
 import { modelId } from './hub.js';
-import { checkCheck, checkGenerate, checkLoad, checkScore, checkWeights, isFiles } from './options.js';
+import { checkCheck, checkGenerate, checkIds, checkLoad, checkPrompt, checkScore, checkWeights, isFiles } from './options.js';
+import { openSession, type Session } from './session.js';
 import type { CachedModel, Check, CheckOptions, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token, Weights } from './types.js';
 
 export { HeliumError, type HeliumErrorCode } from './errors.js';
 export type * from './completions.js';
+export type { Session } from './session.js';
 export type * from './types.js';
 
 /** A loaded model. Get one from {@link Helium.load}; call {@link Helium.close} when done with it. */
@@ -67,15 +69,20 @@ export class Helium {
   }
 
   /**
-   * Continues `prompt`, token by token. Leaving the loop stops the GPU within one token. Several
+   * Continues `prompt`, a text or token ids, token by token. Leaving the loop stops the GPU within one token. Several
    * generations at a time queue, in the order in which their iteration began.
    */
-  generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<Token, Completion, undefined> {
+  generate(prompt: string | ArrayLike<number>, options: GenerateOptions = {}): AsyncGenerator<Token, Completion, undefined> {
     const checked = checkGenerate(prompt, options); // complains here, not at the first token
-    return this.stream(prompt, checked, options.signal);
+    return this.stream(checkPrompt(prompt), checked, options.signal);
   }
 
-  private async *stream(prompt: string, options: object, outer: AbortSignal | undefined): AsyncGenerator<Token, Completion, undefined> {
+  /** A text that can be continued, cut back to a token and branched; what it has in common with the last run is not computed again. */
+  session(prompt: string | ArrayLike<number> = ''): Promise<Session> {
+    return openSession(this, prompt);
+  }
+
+  private async *stream(prompt: string | Uint32Array, options: object, outer: AbortSignal | undefined): AsyncGenerator<Token, Completion, undefined> {
     const tokens: Token[] = [];
     let wake = (): void => undefined;
     const leave = new AbortController();
@@ -121,7 +128,7 @@ export class Helium {
   }
 
   async detokenize(ids: ArrayLike<number>): Promise<string> {
-    return (await this.connection.request({ op: 'detokenize', ids: Uint32Array.from(ids) })) as string;
+    return (await this.connection.request({ op: 'detokenize', ids: checkIds('ids', ids) })) as string;
   }
 
   /** The model, its quantisation, the adapter, the features in use, the memory taken. */

@@ -81,7 +81,7 @@ const any: Rule = () => undefined;
 const signal: Rule = (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal');
 
 const generateRules: Record<string, Rule> = {
-  maxTokens: integer(1),
+  maxTokens: integer(0),
   temperature: number(0, Number.MAX_VALUE),
   topK: integer(0),
   topP: number(0, 1),
@@ -100,9 +100,25 @@ const generateRules: Record<string, Rule> = {
   signal,
 };
 
+const isId: (value: unknown) => boolean = (value) => integer(0, 0xffff_ffff)(value) === undefined;
+
+/** Token ids, as the engine takes them. */
+export function checkIds(name: string, ids: unknown): Uint32Array {
+  const list = typeof ids === 'object' && ids !== null && 'length' in ids ? Array.from(ids as ArrayLike<unknown>) : bad(name, 'token ids', ids);
+  const wrong = list.findIndex((id) => !isId(id));
+  return wrong < 0 ? Uint32Array.from(list as number[]) : bad(`${name}[${wrong}]`, 'a token id', list[wrong]);
+}
+
+/** A prompt as the engine takes it. */
+export function checkPrompt(prompt: unknown): string | Uint32Array {
+  if (typeof prompt === 'string') return prompt;
+  if (typeof prompt !== 'object' || prompt === null) bad('prompt', 'a text or token ids', prompt);
+  return checkIds('prompt', prompt);
+}
+
 /** Checked generation options without the signal, as the engine takes them: lists of stop texts and of (id, bias). */
 export function checkGenerate(prompt: unknown, options: GenerateOptions | undefined): object {
-  if (typeof prompt !== 'string') bad('prompt', 'a text', prompt);
+  checkPrompt(prompt);
   const { signal: _, stop, logitBias, ...checked } = pick('generate options', options, generateRules);
   if (stop !== undefined) checked['stop'] = Array.isArray(stop) ? stop : [stop];
   if (logitBias !== undefined) checked['logitBias'] = Object.entries(logitBias as object).map(([id, bias]) => [Number(id), bias]);

@@ -8,7 +8,7 @@ import type { Info, Progress, Stats, Token } from './types.js';
 export type Request =
   | { op: 'load'; options: WireLoad }
   | { op: 'check'; options: WireLoad }
-  | { op: 'generate'; prompt: string; options: object }
+  | { op: 'generate'; prompt: string | Uint32Array; options: object }
   | { op: 'score'; text: string; top: number }
   | { op: 'tokenize'; text: string }
   | { op: 'detokenize'; ids: Uint32Array }

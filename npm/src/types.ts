@@ -61,7 +61,7 @@ export interface Progress {
 }
 
 export interface GenerateOptions {
-  /** At most this many tokens; without it, until the model ends or the context is full. */
+  /** At most this many tokens, 0 to compute the prompt alone; without it, until the model ends or the context is full. */
   maxTokens?: number;
   /** 0 picks the likeliest token each time. */
   temperature?: number;
@@ -86,7 +86,8 @@ export interface GenerateOptions {
 export interface Token {
   /** Text that this token completes; empty while a character is still incomplete. */
   text: string;
-  id: number;
+  /** Absent with text that was held back, in case a `stop` text began with it, until the end. */
+  id?: number;
   /** Natural logarithm of its probability, where `logprobs` asked for it. */
   logprob?: number;
   top?: { id: number; text: string; logprob: number }[];

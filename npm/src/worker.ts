@@ -79,7 +79,7 @@ async function perform(id: number, request: Request): Promise<unknown> {
       if (open.get(id) === 'cancelled') throw new HeliumError('aborted', 'aborted by the caller');
       const cancel = new Cancel();
       open.set(id, cancel);
-      const emit = (token: object): void => scope.postMessage({ id, kind: 'token', token: token as Token });
+      const emit = (token: object): void => scope.postMessage({ id, kind: 'token', token: known(token) as Token });
       return engine.generate(request.prompt, request.options, cancel, emit);
     }
     case 'score':
@@ -121,6 +121,11 @@ async function load(id: number, options: WireLoad): Promise<void> {
   engine = opened;
   about = { model: source.parts[0]!.name, notes: [...source.notes] };
   meter.enter('ready');
+}
+
+/** Without what the engine says is null. */
+function known(token: object): object {
+  return Object.fromEntries(Object.entries(token).filter(([, value]) => value !== null));
 }
 
 /** Bytes from the cache turned out to be bad. They are deleted; the network may have better ones. */

@@ -55,7 +55,10 @@ for (const [options, pattern] of [
 ]) {
   test(`generate refuses ${JSON.stringify(options)}`, () => assert.throws(() => checkGenerate('x', options), invalid(pattern)));
 }
-test('generate refuses a prompt that is no text', () => assert.throws(() => checkGenerate(undefined, {}), invalid(/^prompt: expected a text/)));
+test('generate refuses a prompt that is neither text nor ids', () => {
+  assert.throws(() => checkGenerate(undefined, {}), invalid(/^prompt: expected a text or token ids, found undefined/));
+  assert.throws(() => checkGenerate([1, "2"], {}), invalid(/^prompt\[1\]: expected a token id, found "2"/));
+});
 
 test('progress tells the rate of the last seconds and the time left', () => {
   let now = 0;

@@ -3,36 +3,76 @@
 /**
  * @typedef {object} Model
  * @property {string} name      in the chooser
+ * @property {string} group     which part of the chooser: a key of `groups` in strings.js
  * @property {object} load      options for Helium.load
  * @property {number} [bytes]   of the download
  * @property {string} facts     what to know before downloading it
- * @property {[string, string][]} [links]  licence and source: text, address
+ * @property {[string, string][]} [links]  licence and source: text, address; what is no source is a licence
  */
+
+const SHARE_ALIKE = ['CC-BY-SA 4.0', 'https://creativecommons.org/licenses/by-sa/4.0/'];
+const GEMMA = ['Gemma terms', 'https://ai.google.dev/gemma/terms'];
+const SOURCE = 'Source';
+const source = (repo) => [SOURCE, `https://huggingface.co/${repo}`];
+
+/** The specialists: Helium-1 trained further on one kind of text each. */
+const SPECIALISTS = {
+  books: 'trained further on books',
+  hum: 'trained further on texts of the humanities',
+  life: 'trained further on life sciences and medicine',
+  main: 'the general part of the mixture',
+  pop: 'trained further on popular culture',
+  science: 'trained further on science',
+  stem: 'trained further on technology and mathematics',
+  wiki: 'trained further on encyclopaedia articles',
+};
+
+const specialist = ([name, what]) => {
+  const repo = `kyutai/helium-1-2b-${name}`;
+  return [`helium-${name}`, {
+    name: `Helium-1 2B ${name}`,
+    group: 'specialists',
+    load: { weights: { repo, file: 'model.safetensors' }, quantize: 'q4_k_m' },
+    bytes: 4.04e9,
+    facts: `Helium-1, ${what}. About 4 GB to download: the full checkpoint, made smaller in this page as it arrives. That its file is named model.safetensors is not confirmed; if it is not, loading says so and nothing is lost.`,
+    links: [SHARE_ALIKE, GEMMA, source(repo)],
+  }];
+};
 
 /** @type {Record<string, Model>} */
 export const MODELS = {
   helium: {
     name: 'Helium-1 2B',
+    group: 'helium',
     load: {
       weights: { repo: 'Hob-forge/helium-1-2b-GGUF', quant: 'Q4_K_M' },
       tokenizer: 'https://huggingface.co/kyutai/helium-1-2b/resolve/main/tokenizer.json',
     },
     bytes: 1.24e9,
-    facts: '1.24 GB to download. 24 languages.',
-    links: [
-      ['CC-BY-SA 4.0', 'https://creativecommons.org/licenses/by-sa/4.0/'],
-      ['Gemma terms', 'https://ai.google.dev/gemma/terms'],
-      ['Source', 'https://huggingface.co/kyutai/helium-1-2b'],
-    ],
+    facts: '1.24 GB to download, once. 24 languages.',
+    links: [SHARE_ALIKE, GEMMA, source('kyutai/helium-1-2b')],
   },
+  preview: {
+    name: 'Helium-1 preview 2B',
+    group: 'helium',
+    load: { weights: { repo: 'kyutai/helium-1-preview-2b', file: 'model.safetensors' }, quantize: 'q4_k_m' },
+    bytes: 5.4e9,
+    facts: 'The earlier preview, six languages. About 5.4 GB to download: the full checkpoint, made smaller in this page as it arrives.',
+    links: [['CC-BY 4.0', 'https://creativecommons.org/licenses/by/4.0/'], source('kyutai/helium-1-preview-2b')],
+  },
+  ...Object.fromEntries(Object.entries(SPECIALISTS).map(specialist)),
   local: {
     name: 'SmolLM2 135M, small demo',
+    group: 'other',
     load: { weights: 'models/SmolLM2-135M-Instruct.Q4_1.gguf' },
     bytes: 98e6,
     facts: '98 MB, from this server. English only; a small model to see the engine run.',
     links: [['Apache-2.0', 'https://www.apache.org/licenses/LICENSE-2.0']],
   },
 };
+
+/** The names of the licences that come with a model. */
+export const licences = ({ links = [] }) => links.map(([text]) => text).filter((text) => text !== SOURCE);
 
 /** `?model=local`, `?weights=URL&tokenizer=URL` → the models to offer and the one chosen at first. */
 export function fromAddress({ search, hostname, href }) {
@@ -44,14 +84,15 @@ export function fromAddress({ search, hostname, href }) {
 
   const weights = query.get('weights');
   if (weights !== null) {
-    models.address = fromUrl(weights, query.get('tokenizer'), href);
+    models.address = fromUrl(weights, query.get('tokenizer'), href, 'as this page’s address asks. You decide whether to trust it.');
     return { models, chosen: 'address' };
   }
   const wanted = query.get('model');
-  return { models, chosen: wanted !== null && wanted in models ? wanted : 'helium' };
+  return { models, chosen: wanted !== null && Object.hasOwn(models, wanted) ? wanted : 'helium' };
 }
 
-function fromUrl(weights, tokenizer, base) {
+/** Weights at an address, named by it; `why` ends the sentence on them. */
+export function fromUrl(weights, tokenizer, base, why) {
   let name = weights;
   let host = '';
   try {
@@ -61,19 +102,19 @@ function fromUrl(weights, tokenizer, base) {
   } catch {
     // Left as written: loading it says what is wrong.
   }
-  return { name, load: { weights, ...(tokenizer && { tokenizer }) }, facts: `From ${host || 'an address'}, as this page's address asks. You decide whether to trust it.` };
+  return { name, group: 'other', load: { weights, ...(tokenizer && { tokenizer }) }, facts: `From ${host || 'an address'}, ${why}` };
 }
 
-/** A file from the visitor's disk. */
-export function fromFile(file) {
-  return { name: file.name, load: { weights: file }, bytes: file.size, facts: 'A file of yours, read from disk; nothing is uploaded.' };
+/** Files from the visitor's disk: one GGUF, or a checkpoint with its config and tokenizer. */
+export function fromFiles(files) {
+  const main = files.find(({ name }) => /\.(gguf|safetensors)$/i.test(name)) ?? files[0];
+  const name = files.length === 1 ? main.name : `${main.name} and ${files.length - 1} more`;
+  const isCheckpoint = files.some((file) => /\.safetensors$/i.test(file.name));
+  return {
+    name,
+    group: 'other',
+    load: { weights: files.length === 1 ? main : files, ...(isCheckpoint && { quantize: 'q4_k_m' }) },
+    bytes: files.reduce((total, { size }) => total + size, 0),
+    facts: files.length === 1 ? 'A file of yours, read from disk; nothing is uploaded.' : 'Files of yours, read from disk; nothing is uploaded.',
+  };
 }
-
-/** Beginnings worth continuing. */
-export const SAMPLES = [
-  ['English', 'The old lighthouse keeper had one rule, and he had kept it for forty years:'],
-  ['Français', 'Il était une fois, dans un village au bord de la mer,'],
-  ['Deutsch', 'Das Rezept meiner Großmutter für Apfelkuchen beginnt so:'],
-  ['Polski', 'Najpiękniejszy dzień tamtego lata zaczął się od deszczu.'],
-  ['Ελληνικά', 'Το μικρό νησί είχε μόνο έναν δρόμο, και'],
-];

@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import axe from 'axe-core';
 
 import { find, openPage, textOf, until } from './browsers.mjs';
 import { check } from './harness.mjs';
@@ -37,15 +38,34 @@ export async function testPage(browser, model) {
       const chooser = await find(page, 'combobox', 'Model');
       assert.match(await chooser.evaluate((select) => select.selectedOptions[0].textContent), /Helium-1/);
       const facts = await page.$eval('#model-facts', (element) => element.textContent);
-      for (const fact of [/1\.24 GB/, /CC-BY-SA 4\.0/, /Gemma terms/]) assert.match(facts, fact);
+      const before = await page.$eval('[role="status"]', (element) => element.textContent);
+      for (const fact of [/1\.24 GB/, /CC-BY-SA 4\.0/, /Gemma terms/]) for (const text of [facts, before]) assert.match(text, fact);
       assert.equal(await disabled(page, 'Stop'), true);
       await shot(page, 'start');
+      await accessible(page);
       await page.goto(`${server.url}?model=local`);
       assert.match(await page.$eval('#model-facts', (element) => element.textContent), /98 MB.*Apache-2\.0/);
       await new Promise((resolve) => setTimeout(resolve, 500));
       assert.deepEqual(requests.filter((line) => /\/models\/|damaged|wasm/.test(line)), []);
     });
     if (!opened) return;
+
+    await check(`${name}: an opening in each of the 24 languages`, 30, async () => {
+      const openings = await page.$$eval('#samples button', (buttons) => buttons.map((button) => {
+        button.click();
+        return [button.lang, button.textContent, document.getElementById('prompt').value];
+      }));
+      assert.equal(openings.length, 24);
+      for (const column of [0, 1, 2]) assert.equal(new Set(openings.map((opening) => opening[column])).size, 24);
+      assert.ok(openings.every(([, , text]) => text.length > 20 && text === text.normalize('NFC')));
+      await (await find(page, 'button', 'Ελληνικά')).click();
+      assert.match(await promptText(page), /^Το μικρό νησί/);
+      assert.equal(await page.$eval('#prompt', (box) => box.lang), 'el');
+      for (let steps = 0; await promptText(page); steps += 1) {
+        assert.ok(steps < 30, 'undo leads back to the empty sheet');
+        await press(page, 'Undo');
+      }
+    });
 
     await check(`${name}: Generate loads the model, shows progress and streams the text`, LOAD + WRITE, async () => {
       await (await find(page, 'textbox', 'Prompt')).type('Once upon a time,');
@@ -73,6 +93,11 @@ export async function testPage(browser, model) {
       assert.ok(seen.progress.some((text) => /^\d.* of 98 MB/.test(text)), `progress: ${seen.progress.join(' | ')}`);
       assert.ok(seen.lengths.filter((length) => length > 0).length >= 3, `the text came in too few steps: ${seen.lengths.join(' ')}`);
       assert.equal(await (await find(page, 'progressbar', 'Loading')).evaluate((bar) => bar.value), 1);
+      // One text, of two inks: the box holds all of it, the region the model's part, and the mirror is the same text.
+      const written = await outputText(page);
+      assert.equal(await promptText(page), `Once upon a time,${written}`);
+      assert.equal(await page.$eval('#mirror', (mirror) => mirror.textContent), `Once upon a time,${written}`);
+      assert.deepEqual(await page.$eval('#mirror', (mirror) => [mirror.scrollHeight, mirror.clientWidth]), await page.$eval('#prompt', (box) => [box.scrollHeight, box.clientWidth]));
       await shot(page, 'done');
     });
 
@@ -101,12 +126,76 @@ export async function testPage(browser, model) {
       assert.equal(requests.filter((line) => /\/models\//.test(line)).length, before);
     });
 
-    await check(`${name}: the text can be continued from where it ended`, WRITE, async () => {
+    await check(`${name}: a word of the model’s shows its alternatives, and one of them can be taken`, WRITE, async () => {
       await setTokens(page, 2);
-      const text = await page.evaluate(() => document.getElementById('echo').textContent + document.getElementById('output').textContent);
-      await press(page, 'Continue from here');
+      const before = await promptText(page);
+      const { start, end } = await page.evaluate(() => {
+        const start = document.getElementById('before').textContent.length;
+        return { start, end: start + document.getElementById('output').firstChild.textContent.length };
+      });
+      await (await find(page, 'textbox', 'Prompt')).focus();
+      await page.$eval('#prompt', (box, at) => box.setSelectionRange(at, at), end);
+      await page.keyboard.press('Shift'); // a key that changes nothing
+      assert.match(await page.$eval('#token', (panel) => panel.textContent), /% likely, \d+\.\d bits/);
+      const [alternative] = await page.$$('#token .alternative');
+      const text = await alternative.evaluate((button) => button.firstChild.textContent.replaceAll('·', ' ').replace('↵', '\n'));
+      await shot(page, 'token');
+      await alternative.click();
       await statusIs(page, /^Done: 2 tokens/, WRITE);
-      assert.equal(await (await find(page, 'textbox', 'Prompt')).evaluate((box) => box.value), text);
+      const after = await promptText(page);
+      assert.ok(after.startsWith(before.slice(0, start) + text), JSON.stringify({ before, text, after }));
+      assert.ok((await outputText(page)).startsWith(text));
+      await (await find(page, 'textbox', 'Prompt')).focus();
+      await withControl(page, 'z');
+      assert.equal(await promptText(page), before);
+      await withControl(page, 'y');
+      assert.equal(await promptText(page), after);
+      // What follows the cursor is dropped, the rest kept.
+      await page.$eval('#prompt', (box, at) => box.setSelectionRange(at, at), start + text.length);
+      await page.keyboard.press('Shift');
+      await press(page, 'Keep to cursor');
+      assert.equal(await promptText(page), before.slice(0, start) + text);
+    });
+
+    await check(`${name}: a pasted text is scored word by word`, WRITE, async () => {
+      await (await find(page, 'textbox', 'Prompt')).evaluate((box) => {
+        box.value = 'The capital of France is Paris.';
+        box.dispatchEvent(new Event('input'));
+      });
+      await press(page, 'Score');
+      await statusIs(page, /^Scored 7 tokens: perplexity \d+\.\d, \d\.\d bits of surprise each\.$/, WRITE);
+      const pieces = await page.$$eval('#mirror span[class]', (spans) => spans.map(({ textContent, className }) => [textContent, className]));
+      assert.deepEqual(pieces.map(([text]) => text), ['The', ' capital', ' of', ' France', ' is', ' Paris', '.']);
+      assert.ok(pieces.slice(1).every(([, className]) => /\bp[0-4]\b/.test(className)), JSON.stringify(pieces));
+      await shot(page, 'scored');
+      await accessible(page);
+      await noProblems(page);
+    });
+
+    await check(`${name}: settings stand in the address, and a link brings them back`, 60, async () => {
+      await setField(page, 'spinbutton', 'Temperature', '0');
+      await setField(page, 'textbox', 'Stop at', '\\n|The end');
+      const hash = () => page.evaluate(() => location.hash);
+      assert.equal(new URLSearchParams((await hash()).slice(1)).get('temperature'), '0');
+      await page.evaluate(() => {
+        navigator.clipboard.writeText = async (text) => {
+          globalThis.copied = text;
+        };
+      });
+      await press(page, 'Copy link');
+      await statusIs(page, /^Link copied/, 10);
+      const link = await page.evaluate(() => globalThis.copied);
+      await press(page, 'Copy as code');
+      await statusIs(page, /^Code copied/, 10);
+      const code = await page.evaluate(() => globalThis.copied);
+      for (const part of [/from 'helium-webgpu'/, /weights: "models\/SmolLM2/, /"The capital of France is Paris\."/, /temperature: 0,/, /stop: \["\\n","The end"\]/]) assert.match(code, part);
+      await page.goto('about:blank'); // the same page with another # would only be scrolled
+      await page.goto(link);
+      assert.equal(await promptText(page), 'The capital of France is Paris.');
+      for (const [id, value] of [['temperature', '0'], ['stop-at', '\\n|The end'], ['max-tokens', '2']]) {
+        assert.equal(await page.$eval(`#${id}`, (input) => input.value), value);
+      }
+      assert.equal(await page.evaluate(() => document.querySelector('#model').value), 'local');
       await noProblems(page);
     });
 
@@ -144,6 +233,21 @@ export async function testPage(browser, model) {
       await noProblems(page);
     });
 
+    await check(`${name}: files can be dropped; what is no model ends in words`, 60, async () => {
+      await page.evaluate(() => {
+        const dataTransfer = new DataTransfer();
+        for (const file of ['config.json', 'model.safetensors', 'tokenizer.json']) dataTransfer.items.add(new File(['{}'], file));
+        document.body.dispatchEvent(new DragEvent('dragover', { dataTransfer, bubbles: true, cancelable: true }));
+        document.body.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
+      });
+      assert.equal(await page.$eval('#model', (select) => select.selectedOptions[0].textContent), 'model.safetensors and 2 more');
+      await press(page, 'Generate');
+      const text = await until('an error is shown', () => page.$eval('#error', (box) => !box.hidden && box.textContent), 30_000);
+      assert.match(text, /config\.json|model\.safetensors|tokenizer\.json/);
+      assert.equal(await promptText(page).then((prompt) => prompt.startsWith('The')), true, 'the text is kept');
+      await noProblems(page);
+    });
+
     await check(`${name}: Stop during the download settles`, 60, async () => {
       await page.goto(`${server.url}?model=local`);
       await until('the page says that the model is kept', () => page.$eval('#model-facts', (element) => /Kept in this browser/.test(element.textContent)));
@@ -155,21 +259,48 @@ export async function testPage(browser, model) {
       });
       await statusIs(page, /^Loading was stopped\.$/, 20);
       assert.equal(await disabled(page, 'Generate'), false);
+      await page.evaluate(() => {
+        document.getElementById('load').click();
+        document.getElementById('load').click();
+      });
+      await statusIs(page, /^Paused\./, 20);
     });
 
     await check(`${name}: nothing is cut off from phone to wide`, 60, async () => {
       for (const width of [320, 390, 768, 1600]) {
         await page.setViewport({ width, height: 900 });
-        await page.goto(server.url);
+        await page.goto(`${server.url}#text=${encodeURIComponent('Il était une fois, dans un village au bord de la mer,')}`);
+        await page.reload();
         const [scroll, inner] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
         assert.ok(scroll <= inner, `at ${width} px the page is ${scroll} px wide`);
         await shot(page, `width-${width}`);
+        // WebDriver BiDi, which drives Firefox, cannot ask for the dark scheme.
+        if (name !== 'chromium' || ![390, 1600].includes(width)) continue;
+        await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'dark' }]);
+        await shot(page, `width-${width}-dark`);
+        await accessible(page);
+        await page.emulateMediaFeatures([]);
       }
       await page.setViewport({ width: 1100, height: 900 });
-      if (name !== 'chromium') return; // WebDriver BiDi, which drives Firefox, cannot ask for the dark scheme
-      await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'dark' }]);
-      await shot(page, 'dark');
-      await page.emulateMediaFeatures([]);
+    });
+
+    await check(`${name}: the page opens without a network, and its kept models can be deleted`, 60, async () => {
+      await page.goto(`${server.url}?model=local`);
+      await until('the engine is kept too', () => page.evaluate(async () => {
+        const keys = await (await caches.open('helium-page')).keys();
+        return keys.some(({ url }) => url.endsWith('.wasm')) && navigator.serviceWorker.controller !== null;
+      }), 30_000);
+      await server.close();
+      await page.reload();
+      await find(page, 'textbox', 'Prompt');
+      await statusIs(page, /is kept in this browser: Generate downloads nothing\.$/, 15);
+      await page.$eval('#shelf', (details) => {
+        details.open = true;
+      });
+      await press(page, `Delete ${basename(model)}`);
+      await statusIs(page, /was deleted\.$|^Nothing is downloaded/, 15);
+      await until('the list is empty', () => page.$eval('#kept-none', (line) => !line.hidden));
+      await noProblems(page);
     });
     await page.close();
   } finally {
@@ -209,16 +340,36 @@ async function firstBytes(file, count) {
 const press = async (page, button) => (await find(page, 'button', button)).click();
 const disabled = async (page, button) => (await find(page, 'button', button)).evaluate((element) => element.disabled);
 const outputText = async (page) => textOf(await find(page, 'region', 'Output'));
+const promptText = async (page) => (await find(page, 'textbox', 'Prompt')).evaluate((box) => box.value);
 const noProblems = async (page) => assert.deepEqual(page.problems, []);
 
-async function setTokens(page, count) {
+const setTokens = (page, count) => setField(page, 'spinbutton', 'Tokens at most', String(count));
+
+async function setField(page, role, name, text) {
   await page.$eval('.settings', (details) => {
     details.open = true;
   });
-  const field = await find(page, 'spinbutton', 'Tokens at most');
+  const field = await find(page, role, name);
   await field.evaluate((input, value) => {
     input.value = value;
-  }, String(count));
+    input.dispatchEvent(new Event('change'));
+  }, text);
+}
+
+async function withControl(page, key) {
+  await page.keyboard.down('Control');
+  await page.keyboard.press(key);
+  await page.keyboard.up('Control');
+}
+
+/** axe-core finds nothing. */
+async function accessible(page) {
+  await page.evaluate(axe.source);
+  const found = await page.evaluate(async () => {
+    const { violations } = await globalThis.axe.run(document, { resultTypes: ['violations'] });
+    return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map(({ html }) => html).join(' ')}`);
+  });
+  assert.deepEqual(found, []);
 }
 
 /** Waits for the output; an error on the page ends the wait with its words. */

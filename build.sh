@@ -182,7 +182,7 @@ bindgen() {
   "$CACHE/tools/bin/wasm-bindgen" --target web --out-dir "$stage" --out-name "$3" "$1"
   if [ "${4:-}" = optimise ]; then
     # Exactly the features that rustc enables for this target: every browser with WebGPU has them.
-    node npm/node_modules/binaryen/bin/wasm-opt -Os --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
+    node npm/node_modules/binaryen/bin/wasm-opt -Os --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext \
       --enable-mutable-globals --enable-reference-types --enable-multivalue \
       "$stage/$3_bg.wasm" -o "$stage/optimised.wasm"
     mv "$stage/optimised.wasm" "$stage/$3_bg.wasm"

@@ -4,6 +4,8 @@
 //! Nothing holds a whole file, nor a whole tensor: at most the header, one unit of rows (a row, or a head
 //! whose rows are interleaved) and the repacked rows of one write are in memory.
 
+use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::config::{ModelConfig, WeightId};
@@ -12,7 +14,7 @@ use crate::format::gguf::Metadata;
 use crate::format::repack::Layout;
 use crate::format::{Dtype, Progress, TensorInfo, blocks, parse_header};
 use crate::gpu::Gpu;
-use crate::gpu::device::Guard;
+use crate::gpu::device::{Guard, Mark};
 use crate::gpu::tensor::Piece;
 pub use crate::model::blueprint::LoadOptions;
 use crate::model::blueprint::{Blueprint, Destination, Span};
@@ -33,7 +35,22 @@ pub struct Loader {
     guard: Option<Guard>,
     blueprint: Blueprint,
     weights: Weights,
+    /// What the device was given last.
+    under_way: Option<UnderWay>,
     file: Option<File>,
+}
+
+/// Weights on their way to the device.
+struct UnderWay {
+    mark: Mark,
+    /// What the device found wrong with it.
+    failures: Option<Pin<Box<dyn Future<Output = Result<()>>>>>,
+}
+
+impl fmt::Debug for UnderWay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.mark.fmt(formatter)
+    }
 }
 
 /// The file under way.
@@ -74,7 +91,7 @@ impl Loader {
     pub fn new(gpu: Rc<Gpu>, options: LoadOptions) -> Self {
         let guard = Some(gpu.guard());
         let blueprint = Blueprint::new(gpu.limits(), options);
-        Self { gpu, guard, blueprint, weights: Weights::default(), file: None }
+        Self { gpu, guard, blueprint, weights: Weights::default(), under_way: None, file: None }
     }
 
     /// Gives the configuration of the safetensors files to come.
@@ -145,21 +162,30 @@ impl Loader {
         }
     }
 
-    /// Waits until the device has taken what was pushed: what is queued takes memory outside the device, so
-    /// call it every few dozen MB.
+    /// Hands what was pushed to the device, and waits until it has taken what was handed to it before: what is under
+    /// way takes memory outside the device, so call it every few dozen MB.
     ///
     /// # Errors
     ///
     /// [`Error::OutOfMemory`] and what else the device reported.
     pub async fn flush(&mut self) -> Result<()> {
         // Writes are only submitted with a command buffer, were it an empty one.
-        self.gpu.queue.submit([]);
-        self.gpu.wait().await?;
-        if let Some(guard) = self.guard.take() {
-            guard.finish().await?;
-        }
+        let submission = self.gpu.queue.submit([]);
+        let mark = self.gpu.mark(Some(submission));
+        let failures =
+            self.guard.take().map(|guard| Box::pin(guard.end()) as Pin<Box<dyn Future<Output = Result<()>>>>);
         self.guard = Some(self.gpu.guard());
-        Ok(())
+        let before = self.under_way.replace(UnderWay { mark, failures });
+        self.wait_for(before).await
+    }
+
+    async fn wait_for(&self, under_way: Option<UnderWay>) -> Result<()> {
+        let Some(UnderWay { mark, failures }) = under_way else { return Ok(()) };
+        self.gpu.wait_for(mark).await?;
+        match failures {
+            Some(failures) => failures.await,
+            None => Ok(()),
+        }
     }
 
     /// Checks that no weight is missing, and plans the model.
@@ -173,6 +199,8 @@ impl Loader {
             return Err(Error::Internal(format!("the model was finished before {} ended", file.name)));
         }
         self.flush().await?;
+        let last = self.under_way.take();
+        self.wait_for(last).await?;
         self.blueprint.check_complete()?;
         drop(self.guard);
         Model::new(self.gpu, &self.blueprint, &self.weights).await

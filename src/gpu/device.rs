@@ -231,13 +231,28 @@ impl Gpu {
     ///
     /// What the device reported, [`Error::DeviceLost`] among it.
     pub async fn wait(&self) -> Result<()> {
+        self.wait_for(self.mark(None)).await
+    }
+
+    /// A mark after all that was submitted so far, the last of it being `submission` where the caller knows.
+    #[must_use]
+    pub fn mark(&self, submission: Option<wgpu::SubmissionIndex>) -> Mark {
         let (sender, receiver) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
             // The receiver is gone when the caller stopped waiting.
             let _ = sender.send(());
         });
-        self.poll(None)?;
-        let done = receiver.await;
+        Mark { submission, receiver }
+    }
+
+    /// Waits until all that was submitted before the mark is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gpu::wait`].
+    pub async fn wait_for(&self, mark: Mark) -> Result<()> {
+        self.poll(mark.submission)?;
+        let done = mark.receiver.await;
         self.check()?;
         done.map_err(|_| lost())
     }
@@ -290,6 +305,13 @@ impl Gpu {
     }
 }
 
+/// A point in the queue, see [`Gpu::mark`].
+#[derive(Debug)]
+pub struct Mark {
+    submission: Option<wgpu::SubmissionIndex>,
+    receiver: futures_channel::oneshot::Receiver<()>,
+}
+
 /// Failures of the device since [`Gpu::guard`]. Guards nest: finish the last one first.
 #[derive(Debug)]
 pub struct Guard {
@@ -302,18 +324,25 @@ impl Guard {
     /// # Errors
     ///
     /// The first failure, out of memory before others.
-    pub async fn finish(mut self) -> Result<()> {
-        // All scopes end at once, and in order, before anything is awaited.
+    pub async fn finish(self) -> Result<()> {
+        self.end().await
+    }
+
+    /// Ends the collection at once; what was collected can be waited for later.
+    pub fn end(mut self) -> impl Future<Output = Result<()>> + 'static {
+        // All scopes end in order, before anything is awaited.
         let mut pending = Vec::new();
         while let Some(scope) = self.scopes.pop() {
             pending.push(scope.pop());
         }
-        let mut found = None;
-        for scope in pending {
-            let error = scope.await;
-            found = found.or(error);
+        async move {
+            let mut found = None;
+            for scope in pending {
+                let error = scope.await;
+                found = found.or(error);
+            }
+            found.map_or(Ok(()), |error| Err(from_wgpu(error)))
         }
-        found.map_or(Ok(()), |error| Err(from_wgpu(error)))
     }
 }
 

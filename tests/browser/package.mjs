@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createReadStream } from 'node:fs';
-import { cp, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,11 +12,16 @@ import { promisify } from 'node:util';
 
 import { openPage } from './browsers.mjs';
 import { check } from './harness.mjs';
+import { testLifetime } from './package-lifetime.mjs';
 import { serve } from './server.mjs';
 
 const execute = promisify(execFile);
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const CONSUMER = fileURLToPath(new URL('package', import.meta.url));
+/** A small model with a vocabulary, for what is not about the weights: random, so what it writes means nothing. */
+export const SMALL = join(ROOT, 'tests/data/goldens/gguf_F16');
+/** For a page whose server allows no more than the engine needs. */
+export const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; img-src data:";
 
 /** Bytes that the package asks for at a time. */
 const CHUNK = 8 << 20;
@@ -29,10 +34,8 @@ export async function testPackage(browser, model) {
   const servers = [];
   try {
     const installed = await check(`${name}: the tarball installs into an empty project, and its types hold`, 120, async () => {
-      const { version } = JSON.parse(await readFile(join(ROOT, 'npm/package.json'), 'utf8'));
       await writeFile(join(project, 'package.json'), '{ "private": true, "type": "module" }');
-      const tarball = join(ROOT, `target/helium-webgpu-${version}.tgz`);
-      await execute('npm', ['install', '--no-audit', '--no-fund', '--offline', tarball], { cwd: project });
+      await execute('npm', ['install', '--no-audit', '--no-fund', '--offline', await tarball()], { cwd: project });
       const at = join(project, 'node_modules/helium-webgpu');
       const manifest = JSON.parse(await readFile(join(at, 'package.json'), 'utf8'));
       assert.deepEqual(manifest.dependencies ?? {}, {});
@@ -51,7 +54,12 @@ export async function testPackage(browser, model) {
     if (!installed) return;
 
     const flaky = { path: `/flaky/${basename(model)}`, cuts: 2, ranges: [] };
-    const server = await serve({ '/': project, '/models/': dirname(model) }, { intercept: (request, response) => cut(flaky, model, request, response) });
+    const server = await serve({ '/': project, '/strict/': project, '/models/': dirname(model), '/small/': SMALL }, {
+      intercept(request, response) {
+        if (request.url.startsWith('/strict/')) response.setHeader('content-security-policy', POLICY);
+        return cut(flaky, model, request, response);
+      },
+    });
     const other = await serve({ '/': project });
     servers.push(server, other);
     page = await openPage(browser, server.url);
@@ -168,12 +176,25 @@ export async function testPackage(browser, model) {
       assert.equal(value, 2);
     });
 
+    await testLifetime(browser, page, call);
+
     await check(`${name}: no error reached the console`, 5, async () => assert.deepEqual(page.problems, []));
   } finally {
     await page?.close();
     for (const server of servers) await server.close();
     await rm(project, { recursive: true, force: true });
   }
+}
+
+/** Puts the tarball's files into a folder, as npm does. */
+export async function unpack(folder) {
+  await mkdir(folder, { recursive: true });
+  await execute('tar', ['-xzf', await tarball(), '-C', folder, '--strip-components', '1']);
+}
+
+async function tarball() {
+  const { version } = JSON.parse(await readFile(join(ROOT, 'npm/package.json'), 'utf8'));
+  return join(ROOT, `target/helium-webgpu-${version}.tgz`);
 }
 
 /** A connection that breaks within a chunk, as often as `cuts` says. */

@@ -1,9 +1,10 @@
 // A page that uses the package: what a developer would write, one function for each step that the
 // driver asks for. Compiled strictly, against the package's own types alone.
 
-import { Helium, HeliumError, type GenerateOptions, type LoadOptions } from 'helium-webgpu';
+import { Helium, HeliumError, type GenerateOptions, type LoadOptions, type Session, type Token } from 'helium-webgpu';
 
 let helium: Helium;
+let lost: Promise<{ error?: Failure }>;
 
 type Failure = { name: string; code: string; message: string };
 
@@ -99,6 +100,53 @@ const steps = {
     return order;
   },
 
+  async sessions() {
+    const collect = async (run: AsyncIterable<Token>): Promise<number[]> => {
+      const ids = [];
+      for await (const { id } of run) if (id !== undefined) ids.push(id);
+      return ids;
+    };
+    const session = await helium.session('Once upon a time');
+    const start = session.length;
+    const first = await collect(session.generate({ maxTokens: 6, temperature: 0 }));
+    const branch: Session = session.branch();
+    session.truncate(start + 2);
+    const again = await collect(session.generate({ maxTokens: 4, temperature: 0 }));
+    await branch.append(' And then');
+    const more = await collect(branch.generate({ maxTokens: 2, temperature: 0 }));
+    const whole = await helium.tokenize('Once upon a time and then');
+    const grown = await helium.session('Once upon a time');
+    await grown.append(' and then');
+    return {
+      first, again, kept: session.ids.slice(start),
+      text: await branch.text(), more: branch.ids.slice(-2), expected: more,
+      whole: [...whole], grown: grown.ids,
+    };
+  },
+
+  /** Load, generate, close, over and over. */
+  async rounds(weights: string, count: number) {
+    await helium.close(); // of the step before
+    const seen = [];
+    for (let round = 0; round < count; round++) {
+      helium = await Helium.load({ weights, contextLength: 256 });
+      const tokens = await drain('Once upon a time', { maxTokens: 2 });
+      seen.push({ ...helium.info.memory, tokens });
+      await helium.close();
+    }
+    return seen;
+  },
+
+  /** A generation under way, for the driver to take the GPU away from. */
+  async begin() {
+    let wake!: () => void;
+    const begun = new Promise<void>((resolve) => (wake = resolve));
+    lost = outcome(drain('Once', { maxTokens: 200 }, () => wake()));
+    await begun;
+  },
+
+  lost: () => lost,
+
   async texts(text: string) {
     const ids = await helium.tokenize(text);
     return { ids: [...ids], text: await helium.detokenize(ids), score: await helium.score(text) };
@@ -112,6 +160,9 @@ const steps = {
     const { error } = await outcome(helium.completions.create({ ...request, best_of: 3 } as never));
     return { whole, chunks, error };
   },
+
+  /** Two choices that are their prompt alone, with its log-probabilities. */
+  echoed: (prompt: string) => helium.completions.create({ prompt, n: 2, echo: true, logprobs: 1, max_tokens: 0 }),
 
   async closing() {
     const { error: running } = await outcome(drain('Once', { maxTokens: 200 }, () => void helium.close()));

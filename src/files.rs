@@ -20,8 +20,8 @@ use crate::tokenizer::{GgufVocab, Tokenizer};
 /// Bytes read at once while loading.
 const PIECE_BYTES: u64 = 4 << 20;
 
-/// Bytes handed to the device before waiting for it: until then they take memory outside it.
-const FLUSH_BYTES: u64 = 32 << 20;
+/// Bytes handed to the device at once, while those before are on their way: both take memory outside it.
+const FLUSH_BYTES: u64 = 16 << 20;
 
 /// Bytes of a file to begin parsing a header with.
 const HEAD_BYTES: u64 = 64 << 10;

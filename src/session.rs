@@ -307,14 +307,15 @@ impl Tokens {
     }
 
     /// Submits steps ahead of those that are known, so that the device need not wait for the host: one at least, and as
-    /// many as it takes to have work for a while.
+    /// many as it takes to have work for a while. An adapter that computes on the CPU gets none: lavapipe keeps who
+    /// submits to a busy queue waiting, in Firefox the thread that draws all windows.
     fn submit_ahead(&mut self, model: &mut Model) -> Result<()> {
         // Tokens that come in `AHEAD_MS`, on average.
         let per_wait = match self.since {
             Some((first, n)) if n > 0 => AHEAD_MS / (first.elapsed().as_secs_f64() * 1e3) * f64::from(n),
             _ => 0.0,
         };
-        let wanted = (per_wait as usize).clamp(1, MAX_AHEAD);
+        let wanted = if model.gpu().is_software() { 0 } else { (per_wait as usize).clamp(1, MAX_AHEAD) };
         while self.ahead.len() <= wanted && self.n_wanted > 0 && model.context().len() < model.max_seq() {
             let begin = Instant::now();
             self.ahead.push_back(model.step_and_pick(None)?);

@@ -18,8 +18,8 @@ const scope = self as unknown as {
   onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
 };
 
-/** Bytes after which loading waits for the GPU, so that uploads do not pile up in its staging memory. */
-const FLUSH_BYTES = 32 << 20;
+/** Bytes handed to the GPU at once, while those before are on their way: both take its staging memory. */
+const FLUSH_BYTES = 16 << 20;
 
 let engine: Engine | undefined;
 /** What the engine does not know of its model: from which file it came, and what did not go as asked. */

@@ -1,6 +1,6 @@
 // All tests that need Node or a browser. `./build.sh test` builds what they use and runs them.
 //
-//     HELIUM_SMOLLM2=FILE node tests/browser/run.mjs [chromium|firefox]… [unit|suite|page|delivery|package]…
+//     HELIUM_SMOLLM2=FILE node tests/browser/run.mjs [chromium|firefox]… [unit|suite|page|delivery|package|examples]…
 
 import { spawn } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
@@ -8,12 +8,14 @@ import { fileURLToPath } from 'node:url';
 
 import { BROWSERS, launch } from './browsers.mjs';
 import { testDelivery } from './delivery.mjs';
+import { testDocuments } from './examples-documents.mjs';
+import { testExamples } from './examples.mjs';
 import { check, finish } from './harness.mjs';
 import { testPackage } from './package.mjs';
 import { testMissingWebGpu, testPage } from './page.mjs';
 import { testSuite } from './suite.mjs';
 
-const PARTS = ['unit', 'suite', 'page', 'delivery', 'package'];
+const PARTS = ['unit', 'suite', 'page', 'delivery', 'package', 'examples'];
 const words = process.argv.slice(2);
 const unknown = words.filter((word) => ![...PARTS, ...BROWSERS].includes(word));
 if (unknown.length > 0) {
@@ -43,6 +45,8 @@ for (const name of chosen(BROWSERS)) {
     if (parts.includes('page')) await testPage(browser, model);
     if (parts.includes('delivery')) await testDelivery(browser, model);
     if (parts.includes('package')) await testPackage(browser, model);
+    // What bundlers make is the same for every browser; so are the documents, of which Firefox is the faster reader.
+    if (parts.includes('examples')) await (name === 'chromium' ? testExamples : testDocuments)(browser);
     if (parts.includes('suite')) await testSuite(browser);
   } finally {
     await browser.close();

@@ -11,7 +11,7 @@ import * as settings from './settings.js';
 import { showShelf } from './shelf.js';
 import { fitLines, showError } from './states.js';
 import { fill, words } from './strings.js';
-import { advice, bytes as bytesInWords, duration, figures, plural, speed } from './words.js';
+import { advice, bytes as bytesInWords, duration, figures, speed } from './words.js';
 
 /** Alternatives asked for at each token. */
 const TOP = 10;
@@ -34,6 +34,8 @@ let running; // AbortController
 /** How an abort of what is running is told. */
 let abortWords = words.loadingStopped;
 let isLoading = false;
+/** The model of which a part has arrived. */
+let resumable;
 /** How the last continuation came about: for Retry and for the link. */
 let lastRun; // { prompt, seed, run }
 
@@ -72,7 +74,8 @@ async function showChoice() {
   line.textContent = facts;
   links.forEach(([text, href], nth) => {
     const link = Object.assign(document.createElement('a'), { textContent: text, href, rel: 'noreferrer', target: '_blank' });
-    line.append(nth === 0 ? ' ' : ' · ', link);
+    if (nth > 0) line.append('\u00a0·');
+    line.append(' ', link);
   });
   at('fit-result').hidden = true;
   if (!running) resetLoading();
@@ -87,7 +90,10 @@ async function showKept(model, line) {
   line.append(' ', Object.assign(document.createElement('span'), { className: 'kept', textContent: text }));
   if (running || engine.key === chooser.value) return;
   if (kept.complete) say(words.startKept(model.name));
-  else at('load').textContent = words.resume;
+  else {
+    resumable = chooser.value;
+    showButtons();
+  }
 }
 
 /** Says before any download whether this device can run the model, and how well. */
@@ -155,7 +161,7 @@ function showButtons() {
   at('retry').disabled = isBusy || !canRetry();
   at('keep').disabled = isBusy || !canKeep();
   at('load').disabled = !isLoading && (isBusy || isReady);
-  at('load').textContent = isLoading ? words.pause : words.load;
+  at('load').textContent = isLoading ? words.pause : resumable === chooser.value && !isReady ? words.resume : words.load;
 }
 
 async function load(key) {
@@ -256,7 +262,7 @@ async function follow(stream, options) {
     if (error.code !== 'aborted') throw error;
   }
   const rate = engine.stats.decode_tps;
-  const tokensInWords = plural(count, 'token');
+  const tokensInWords = words.tokens(count);
   if (result === undefined) say(words.stopped(tokensInWords));
   else if (result.finishReason === 'context') say(words.contextFull(tokensInWords));
   else say(words.done(tokensInWords, rate > 0 ? speed(rate) : ''));
@@ -281,7 +287,7 @@ function score() {
       editor.annotate(result.tokens);
       at('tint').checked = true;
       showTint();
-      say(words.scored(plural(result.count, 'token'), result.perplexity.toFixed(1), result.bits.toFixed(1)));
+      say(words.scored(words.tokens(result.count), result.perplexity.toFixed(1), result.bits.toFixed(1)));
     } finally {
       prompt.readOnly = false;
     }
@@ -314,17 +320,18 @@ function canKeep() {
 function branch(piece, start, alternative) {
   const { top } = piece.known;
   const isTheirs = piece.run > 0;
-  const extent = isTheirs && editor.last?.run === piece.run ? editor.last : { to: editor.text.length };
+  const { to } = isTheirs ? editor.extent(piece.run) : { to: editor.text.length };
   const first = { text: alternative.text, known: { logprob: alternative.logprob, top } };
   prompt.focus();
-  write({ from: start, to: Math.max(extent.to, start + piece.text.length), ...(isTheirs && { run: piece.run }), first });
+  write({ from: start, to, ...(isTheirs && { run: piece.run }), first });
 }
 
 // --- saying
 
 function fail(error) {
   if (error.code === 'aborted' || error.name === 'AbortError') {
-    resetLoading();
+    if (abortWords === words.paused) resumable = chooser.value; // and the bar stays where it is
+    else if (abortWords === words.loadingStopped) resetLoading();
     return say(abortWords);
   }
   engine.failed(error);
@@ -425,7 +432,10 @@ for (const [tag, language, text] of OPENINGS) {
   at('samples').append(button);
 }
 
-editor.addEventListener('change', showButtons);
+editor.addEventListener('change', () => {
+  showButtons();
+  if (editor.text === '') for (const element of [prompt, at('mirror')]) element.removeAttribute('lang');
+});
 editor.addEventListener('token', ({ detail: { piece, isPinned, start } }) => {
   // What is being pressed must not be replaced: the panel keeps what it shows while it has the focus.
   if (at('token').contains(document.activeElement) && !piece) return;
@@ -472,6 +482,13 @@ const clicks = {
     if (weights !== '') add(`url ${weights} ${tokenizer}`, fromUrl(weights, tokenizer, location.href, words.addressWhy));
   },
 };
+for (const id of ['address', 'tokenizer-address']) {
+  at(id).addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.ctrlKey || event.metaKey) return;
+    event.preventDefault(); // not Generate
+    clicks['use-address']();
+  });
+}
 for (const [id, act] of Object.entries(clicks)) at(id).addEventListener('click', act);
 at('tint').addEventListener('change', showTint);
 at('file').addEventListener('change', ({ target }) => {

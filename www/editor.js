@@ -18,6 +18,8 @@ export class Editor extends EventTarget {
   #marked;
   #hovered;
   #frame;
+  /** Where the model is writing, while it is. */
+  #end;
 
   constructor({ box, frame, output, before, rest }) {
     super();
@@ -67,8 +69,12 @@ export class Editor extends EventTarget {
 
   /** The last continuation: its number and extent. */
   get last() {
-    const extent = this.#run > 0 ? extentOf(this.#pieces, this.#run) : undefined;
+    const extent = this.#run > 0 ? this.extent(this.#run) : undefined;
     return extent && { run: this.#run, ...extent };
+  }
+
+  extent(run) {
+    return extentOf(this.#pieces, run);
   }
 
   /** The box is the truth: something may have set its value without an event. */
@@ -107,8 +113,10 @@ export class Editor extends EventTarget {
     this.#run = run;
     this.#edge = at;
     const inserted = first ? [{ ...first, run }] : [];
-    this.#become(replace(this.#pieces, at, to, inserted), at + lengthOf(inserted));
-    let end = at + lengthOf(inserted);
+    const next = replace(this.#pieces, at, to, inserted);
+    const start = at + lengthOf(inserted);
+    this.#end = start;
+    this.#become(next, start);
     let waiting = [];
     this.box.readOnly = true;
     this.output.setAttribute('aria-busy', 'true');
@@ -118,19 +126,19 @@ export class Editor extends EventTarget {
       clearTimeout(timer);
       this.#frame = undefined;
       if (waiting.length === 0) return;
-      const [before, after] = split(this.#pieces, end);
-      const added = lengthOf(waiting);
-      const caret = this.caret >= end ? end + added : this.caret;
+      const [before, after] = split(this.#pieces, this.#end);
+      const caret = this.caret;
+      const isFollowing = caret >= this.#end;
+      this.#end += lengthOf(waiting);
       const isInView = this.#isEndInView();
-      this.#become([...before, ...waiting, ...after], caret);
+      this.#become([...before, ...waiting, ...after], isFollowing ? this.#end : caret);
       if (isInView) this.#bringEndIntoView();
-      end += added;
       waiting = [];
     };
     let timer;
     return {
       run,
-      start: end,
+      start,
       add: (text, known) => {
         if (text === '') return;
         waiting.push({ text, run, ...(known && { known }) });
@@ -140,6 +148,7 @@ export class Editor extends EventTarget {
       },
       end: () => {
         flush();
+        this.#end = undefined;
         this.box.readOnly = false;
         this.output.setAttribute('aria-busy', 'false');
         this.#mark();
@@ -244,8 +253,11 @@ export class Editor extends EventTarget {
   /** The token to show: the one under the pointer, else the one at the cursor. */
   #mark() {
     const found = pieceAt(this.#pieces, this.caret);
-    const at = found && (found.piece.run > 0 || found.piece.known) && (document.activeElement === this.box || this.#marked) ? found : undefined;
-    const hovered = this.#hovered && (this.#hovered.run > 0 || this.#hovered.known) ? this.#hovered : undefined;
+    const isSaying = ({ run, known }) => run > 0 || known !== undefined;
+    // While the model writes, the cursor runs with its words: showing each of them would only flicker.
+    const isRunning = this.#end !== undefined && this.caret >= this.#end;
+    const at = found && isSaying(found.piece) && !isRunning ? found : undefined;
+    const hovered = this.#hovered && isSaying(this.#hovered) ? this.#hovered : undefined;
     const shown = hovered ?? at?.piece;
     const isPinned = shown !== undefined && shown === at?.piece;
     if (this.#marked && this.#marked !== shown) this.#nodes.get(this.#marked)?.classList.remove('current');

@@ -29,13 +29,15 @@ export function showToken(parent, piece, onBranch) {
   }
   const { logprob, top } = piece.known;
   const parts = [title, element('p', { className: 'facts', textContent: words.tokenIs(percent(logprob), bits(logprob).toFixed(1)) })];
-  const others = top.filter(({ text }) => text !== piece.text && text !== '');
+  // The first few in any case; of the others, those that had a chance.
+  const others = top.filter(({ text }) => text !== piece.text && text !== '').filter((other, nth) => nth < 3 || Math.exp(other.logprob) >= 0.001);
   if (others.length > 0) {
     const items = others.slice(0, 8).map((other) => {
       const share = percent(other.logprob);
       const button = element('button', { type: 'button', className: 'alternative', disabled: !onBranch },
-        element('span', { textContent: visible(other.text) }), element('span', { className: 'share', textContent: share }));
-      button.setAttribute('aria-label', words.branch(visible(other.text), share));
+        element('span', { className: 'visually-hidden', textContent: `${words.branch} ` }),
+        element('span', { className: 'alternative-text', textContent: visible(other.text) }), ' ',
+        element('span', { className: 'share', textContent: share }));
       button.style.setProperty('--share', Math.exp(other.logprob));
       button.addEventListener('click', () => onBranch?.(other));
       return element('li', {}, button);

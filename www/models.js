@@ -15,17 +15,20 @@ const GEMMA = ['Gemma terms', 'https://ai.google.dev/gemma/terms'];
 const SOURCE = 'Source';
 const source = (repo) => [SOURCE, `https://huggingface.co/${repo}`];
 
-/** The specialists: Helium-1 trained further on one kind of text each. */
+/** The specialists: Helium-1 made for one kind of text each, after the ending of its name. */
 const SPECIALISTS = {
-  books: 'trained further on books',
-  hum: 'trained further on texts of the humanities',
-  life: 'trained further on life sciences and medicine',
-  main: 'the general part of the mixture',
-  pop: 'trained further on popular culture',
-  science: 'trained further on science',
-  stem: 'trained further on technology and mathematics',
-  wiki: 'trained further on encyclopaedia articles',
+  books: 'books',
+  hum: 'the humanities',
+  life: 'life sciences',
+  main: 'general texts',
+  pop: 'popular culture',
+  science: 'science',
+  stem: 'technology and mathematics',
+  wiki: 'encyclopaedias',
 };
+
+/** Said of checkpoints whose files nobody here has seen. */
+const UNSEEN = 'It is taken to be one file, model.safetensors, which we could not confirm: if it is not, loading says so.';
 
 const specialist = ([name, what]) => {
   const repo = `kyutai/helium-1-2b-${name}`;
@@ -33,8 +36,8 @@ const specialist = ([name, what]) => {
     name: `Helium-1 2B ${name}`,
     group: 'specialists',
     load: { weights: { repo, file: 'model.safetensors' }, quantize: 'q4_k_m' },
-    bytes: 4.04e9,
-    facts: `Helium-1, ${what}. About 4 GB to download: the full checkpoint, made smaller in this page as it arrives. That its file is named model.safetensors is not confirmed; if it is not, loading says so and nothing is lost.`,
+    bytes: 4.05e9,
+    facts: `Helium-1 for ${what}. About 4.05 GB to download: the full checkpoint, made smaller in this page as it arrives. ${UNSEEN}`,
     links: [SHARE_ALIKE, GEMMA, source(repo)],
   }];
 };
@@ -56,8 +59,8 @@ export const MODELS = {
     name: 'Helium-1 preview 2B',
     group: 'helium',
     load: { weights: { repo: 'kyutai/helium-1-preview-2b', file: 'model.safetensors' }, quantize: 'q4_k_m' },
-    bytes: 5.4e9,
-    facts: 'The earlier preview, six languages. About 5.4 GB to download: the full checkpoint, made smaller in this page as it arrives.',
+    bytes: 4.35e9,
+    facts: `The earlier preview, of fewer languages. About 4.35 GB to download: the full checkpoint, made smaller in this page as it arrives. ${UNSEEN}`,
     links: [['CC-BY 4.0', 'https://creativecommons.org/licenses/by/4.0/'], source('kyutai/helium-1-preview-2b')],
   },
   ...Object.fromEntries(Object.entries(SPECIALISTS).map(specialist)),

@@ -1,5 +1,7 @@
 // Probabilities → the five classes of the tint, and words for them.
 
+import { words } from './strings.js';
+
 /** Lower bounds of the classes, the likeliest first. */
 export const BOUNDS = [0.5, 0.2, 0.05, 0.01, 0];
 
@@ -9,7 +11,7 @@ export const bin = (logprob) => BOUNDS.findIndex((bound) => Math.exp(logprob) >=
 /** "34 %", "2.1 %", "under 0.1 %". */
 export function percent(logprob) {
   const share = Math.exp(logprob) * 100;
-  if (share < 0.1) return 'under 0.1 %';
+  if (share < 0.1) return words.under('0.1 %');
   return `${share < 9.95 ? share.toFixed(1) : Math.round(share)} %`;
 }
 

@@ -9,7 +9,9 @@ export function showError(box, error, actions = []) {
   const code = Object.hasOwn(words.headings, error.code ?? '') ? error.code : 'other';
   const title = Object.assign(document.createElement('strong'), { textContent: `${words.headings[code]}. ` });
   const message = document.createElement('span');
-  message.textContent = sentence(error.message ?? String(error));
+  const said = sentence(error.message ?? String(error));
+  // Names of options and files stay as they are written.
+  message.textContent = /^[a-z]+ /.test(said) ? said[0].toUpperCase() + said.slice(1) : said;
   box.replaceChildren(title, message);
   if (words.help[error.code]) {
     const help = Object.assign(document.createElement('span'), { className: 'help', textContent: ` ${words.help[error.code]}` });

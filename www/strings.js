@@ -34,7 +34,6 @@ const en = {
   loading: 'Loading',
 
   openings: 'Openings',
-  openingIn: (language) => `Begin in ${language}`,
   prompt: 'Prompt',
   promptHint: 'Control or Command and Enter continues the text from the cursor; Escape stops. Move the cursor onto a word of the model to see what else it could have been.',
   placeholder: 'Begin a text. The model goes on from where your cursor is.',
@@ -65,16 +64,14 @@ const en = {
   alternatives: 'Show alternatives',
   alternativesWhy: 'asks for the ten likeliest words at each step, which takes a little longer',
   legend: 'How likely the model found each word',
-  inks: 'The model’s words are blue, yours are black or white.',
   token: 'Word',
   tokenHint: 'Point at a word of the continuation, or move the cursor onto it: here is how likely it was, and what else it could have been.',
   tokenUnknown: 'Changed since it was computed. Score computes it anew.',
   tokenIs: (percent, bits) => `${percent} likely, ${bits} bits of surprise`,
   alternativesHere: 'Instead of it',
-  branch: (text, percent) => `Go on with ${text}, ${percent}`,
+  branch: 'Go on with',
   branchHint: 'Choose one and the model goes on from there.',
   pinHint: 'Click the word to choose another.',
-  live: 'Speed and certainty',
   speedChart: 'tokens per second',
   entropyChart: 'bits of entropy',
   entropyWhy: 'How undecided the model is at each word: 0 bits when it is sure. Reckoned from the ten likeliest, so at least this much.',
@@ -161,6 +158,30 @@ const en = {
     'context-full': 'The text is too long', worker: 'The engine did not start', other: 'That did not work',
   },
 
+  partOf: (part, whole) => `${part} of ${whole}`,
+  timeLeft: (time) => `${time} left`,
+  tokens: (count) => `${count} ${count === 1 ? 'token' : 'tokens'}`,
+  tokensPerSecond: (speed) => `${speed} tokens per second`,
+  secondsPerToken: (time) => `${time} seconds per token`,
+  under: (share) => `under ${share}`,
+
+  webgpu: {
+    insecure: 'Browsers offer WebGPU only to pages served over https or from localhost. Open this page at such an address.',
+    worksIn: 'WebGPU works in:',
+    here: {
+      firefox: 'In this Firefox it is switched off or missing: open about:config, set dom.webgpu.enabled to true and restart, or update Firefox.',
+      chromeOnLinux: 'In Chrome on Linux it may be switched off: open chrome://flags, enable “Unsafe WebGPU Support” and “Vulkan”, and restart.',
+      chrome: 'Update this browser, and see that graphics acceleration is on under Settings, System.',
+      safari: 'Update to Safari 26, which comes with macOS 26, iOS 26 and iPadOS 26.',
+      other: 'Use a browser that has it.',
+    },
+    elsewhere: {
+      chrome: 'Chrome or Edge 113 and later on Windows, macOS and ChromeOS; 121 and later on Android',
+      firefox: 'Firefox 141 and later on Windows, 145 and later on Macs with Apple silicon',
+      safari: 'Safari 26 and later on macOS, iOS and iPadOS',
+    },
+  },
+
   whatFor: 'What it is for',
   whatForText: 'Helium-1 is a base model by Kyutai: it continues a text in its style and language. Give it the beginning of a story, a letter, a list, a translation.',
   whatNot: 'What it is not for',
@@ -168,7 +189,6 @@ const en = {
   short: 'A base model: it continues texts, and does not answer questions. What it writes may be false.',
   how: 'How it runs',
   howText: 'The weights are fetched once you ask for them, straight from where they are published, kept in this browser, and computed with WebGPU on this device. After the first visit it all works without a network.',
-  noscript: 'This page runs a language model in your browser, and needs JavaScript for it.',
 };
 
 export const STRINGS = { en };

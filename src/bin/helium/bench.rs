@@ -159,7 +159,7 @@ fn random_ids(config: &ModelConfig, n: usize) -> Vec<u32> {
 /// Steps a run whose encoding is timed.
 const ENCODED_STEPS: usize = 4;
 
-/// Steps under way besides the one that is waited for.
+/// Steps under way besides the one that is waited for; none on software adapters, as in a generation.
 const STEPS_AHEAD: usize = 8;
 
 /// One run: the prompt in the largest steps, then greedy decoding, with steps submitted ahead as in a generation.
@@ -182,9 +182,10 @@ async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Run
 
     let begin = Instant::now();
     let mut ahead = VecDeque::new();
+    let most_ahead = if model.gpu().is_software() { 0 } else { STEPS_AHEAD };
     for _ in 0..n_decode {
         ahead.push_back(model.step_and_pick(None)?);
-        if ahead.len() > STEPS_AHEAD
+        if ahead.len() > most_ahead
             && let Some(oldest) = ahead.pop_front()
         {
             model.picked(oldest).await?;

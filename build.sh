@@ -124,7 +124,10 @@ setup() {
     unset CARGO_PROFILE_RELEASE_OPT_LEVEL
   fi
   modules npm
-  if [ "$1" = browsers ]; then modules tests/browser; fi
+  if [ "$1" = browsers ]; then
+    modules tests/browser
+    modules npm/examples
+  fi
 }
 
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
@@ -230,8 +233,9 @@ package() {
   tarball=target/helium-webgpu-$version.tgz
   [ "$version" = "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" ] || die 'Cargo.toml and npm/package.json disagree on the version'
   rm -rf target/package
-  mkdir -p target/package
+  mkdir -p target/package/docs
   cp -R npm/package.json npm/README.md npm/src npm/dist target/package/
+  cp npm/docs/*.md target/package/docs/
   cp LICENSE-* target/package/
   npm pack ./target/package --pack-destination target --loglevel=error >/dev/null
   bytes=$(wc -c <"$tarball")

@@ -42,6 +42,8 @@ pub struct Model {
     config: ModelConfig,
     plans: Plans,
     picker: Picker,
+    /// The last token that the device chose and somebody read, and its position in the context.
+    last_pick: (usize, u32),
     cache: Cache,
     weight_bytes: u64,
     quantization: String,
@@ -66,7 +68,18 @@ impl Model {
         gpu.wait().await?;
         guard.finish().await?;
         let (weight_bytes, quantization) = (weights.bytes(), blueprint.quantization());
-        Ok(Self { gpu, config, plans, picker, cache, weight_bytes, quantization, n_dispatches: 0, pending_logits: 0 })
+        Ok(Self {
+            gpu,
+            config,
+            plans,
+            picker,
+            last_pick: (0, UNKNOWN),
+            cache,
+            weight_bytes,
+            quantization,
+            n_dispatches: 0,
+            pending_logits: 0,
+        })
     }
 
     /// What the model looks like.
@@ -156,6 +169,7 @@ impl Model {
     /// As [`Sampling::check`].
     pub fn begin_picks(&mut self, sampling: &Sampling, seed: u64, prompt_ids: &[u32]) -> Result<()> {
         sampling.check()?;
+        self.last_pick = (0, UNKNOWN);
         self.picker.begin(&self.gpu, sampling, seed, prompt_ids);
         Ok(())
     }
@@ -191,6 +205,7 @@ impl Model {
         let pos = ticket.pos();
         let picked = self.picker.read(&self.gpu, ticket).await?;
         if let Picked::Token(choice) = picked {
+            self.last_pick = (pos, choice.id);
             self.cache.set(pos, choice.id);
         }
         Ok(picked)
@@ -273,6 +288,8 @@ impl Model {
         let slice_len = if n_tokens == 1 { SLICE_LEN } else { max_seq };
         let step = Step { pos, n_tokens, first_token: 0, slice_len };
         self.n_dispatches = self.plans.encode_step(&self.gpu, encoder, ids, &step);
-        self.cache.extend(ids.unwrap_or(&[UNKNOWN]));
+        let (picked_pos, picked_id) = self.last_pick;
+        let picked = if picked_pos == pos as usize { picked_id } else { UNKNOWN };
+        self.cache.extend(ids.unwrap_or(&[picked]));
     }
 }

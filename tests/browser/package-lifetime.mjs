@@ -52,14 +52,16 @@ export async function testLifetime(browser, page, call) {
     assert.deepEqual(usage, { prompt_tokens: tokens.length, completion_tokens: 0, total_tokens: tokens.length });
   });
 
-  // Only Chromium's protocol can end the process that has the GPU. The rounds show that the next load works.
+  // Only Chromium's protocol can end the process that has the GPU.
   if (name === 'chromium') {
-    await check(`${name}: a GPU that goes away rejects what runs`, LIMIT, async () => {
+    await check(`${name}: a GPU that goes away rejects what runs, and the next load in the page works`, LIMIT, async () => {
       await call('begin');
       const session = await browser.browser.target().createCDPSession();
       await session.send('Browser.crashGpuProcess');
       const { error } = await call('lost');
       assert.equal(error?.code, 'device-lost', JSON.stringify(error));
+      const again = await call('load', { weights: WEIGHTS });
+      assert.equal(again.error, undefined, again.error?.message);
     });
   }
 

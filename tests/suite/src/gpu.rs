@@ -66,12 +66,27 @@ impl Runner {
 
     /// All words of a storage buffer, the guard among them.
     pub(crate) async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u32>, String> {
+        Ok(self.read_all(&[buffer]).await?.swap_remove(0))
+    }
+
+    /// The same of several at once: Firefox tells of each read only at its next poll, a tenth of a second later.
+    pub(crate) async fn read_all(&self, buffers: &[&wgpu::Buffer]) -> Result<Vec<Vec<u32>>, String> {
         use wgpu::BufferUsages as Usage;
-        let staging = self.gpu.buffer("staging", buffer.size(), Usage::MAP_READ | Usage::COPY_DST);
+        let size = buffers.iter().map(|buffer| buffer.size()).sum();
+        let staging = self.gpu.buffer("staging", size, Usage::MAP_READ | Usage::COPY_DST);
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+        let mut at = 0;
+        for buffer in buffers {
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, buffer.size());
+            at += buffer.size();
+        }
         self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.read(&staging, (buffer.size() / 4) as usize).await.map_err(text)
+        let words: Vec<u32> = self.gpu.read(&staging, (size / 4) as usize).await.map_err(text)?;
+        let mut rest = &words[..];
+        Ok(buffers
+            .iter()
+            .map(|buffer| rest.split_off(..(buffer.size() / 4) as usize).unwrap_or_default().to_vec())
+            .collect())
     }
 }
 

@@ -37,8 +37,8 @@ struct Device<'a> {
     logits: wgpu::Buffer,
     biases: wgpu::Buffer,
     counts: wgpu::Buffer,
-    ids: wgpu::Buffer,
-    pick: wgpu::Buffer,
+    /// Of every choice so far: the next step's token, and the pick.
+    chosen: Vec<[wgpu::Buffer; 2]>,
 }
 
 impl<'a> Device<'a> {
@@ -61,13 +61,12 @@ impl<'a> Device<'a> {
             logits: runner.floats("logits", logits),
             biases: runner.floats("biases", &biases),
             counts: runner.storage("counts", &counts),
-            ids: runner.poisoned("ids", 1),
-            pick: runner.poisoned("pick", 2),
+            chosen: Vec::new(),
         }
     }
 
-    /// The next choice: what the kernel says, and the log-probability.
-    async fn pick(&mut self) -> Result<(u32, f32), String> {
+    /// Makes the next choice.
+    fn choose(&mut self) {
         let floats = [
             self.sampling.temperature,
             self.sampling.top_p,
@@ -82,18 +81,32 @@ impl<'a> Device<'a> {
         words[4..10].copy_from_slice(&floats.map(f32::to_bits));
         words[10..].copy_from_slice(&[self.seed as u32, (self.seed >> 32) as u32]);
         let params = self.runner.uniform("params", &words);
-        let buffers = [&params, &self.logits, &self.biases, &self.counts, &self.ids, &self.pick];
+        let [ids, pick] = [self.runner.poisoned("ids", 1), self.runner.poisoned("pick", 2)];
+        let buffers = [&params, &self.logits, &self.biases, &self.counts, &ids, &pick];
         self.runner.run(&Kernel::sample(), &[&buffers], [1, 1, 1]);
         self.n_drawn += 1;
-        let pick = self.runner.read(&self.pick).await?;
-        let next = self.runner.read(&self.ids).await?[0];
-        if next >= self.vocab_size {
-            return Err(format!("the next step's token is {next}"));
-        }
-        if pick[0] < self.vocab_size && next != pick[0] {
-            return Err(format!("the token {} was chosen, but the next step's is {next}", pick[0]));
-        }
-        Ok((pick[0], f32::from_bits(pick[1])))
+        self.chosen.push([ids, pick]);
+    }
+
+    /// All choices: what the kernel says, and the log-probability.
+    async fn picks(&self) -> Result<Vec<(u32, f32)>, String> {
+        let buffers: Vec<&wgpu::Buffer> = self.chosen.iter().flatten().collect();
+        let read = self.runner.read_all(&buffers).await?;
+        let pairs = read.as_chunks::<2>().0.iter();
+        pairs
+            .map(|[ids, pick]| {
+                let (next, id) = (ids[0], pick[0]);
+                if next >= self.vocab_size || id < self.vocab_size && next != id {
+                    return Err(format!("the token {id:#x} was chosen, but the next step's is {next:#x}"));
+                }
+                Ok((id, f32::from_bits(pick[1])))
+            })
+            .collect()
+    }
+
+    async fn pick(&mut self) -> Result<(u32, f32), String> {
+        self.choose();
+        Ok(self.picks().await?[0])
     }
 }
 
@@ -112,9 +125,11 @@ async fn agrees(runner: &Runner, what: &str, logits: &[f32], sampling: &Sampling
     let seed = 0x1234_5678_9abc_def0;
     let mut sampler = Sampler::new(sampling, seed, prompt).map_err(|error| error.to_string())?;
     let mut device = Device::new(runner, logits, sampling, seed, prompt);
-    for draw in 0..N_DRAWS {
+    for _ in 0..N_DRAWS {
+        device.choose();
+    }
+    for (draw, (id, logprob)) in device.picks().await?.into_iter().enumerate() {
         let expected = sampler.sample(logits).map_err(|error| error.to_string())?;
-        let (id, logprob) = device.pick().await?;
         if id != expected.id {
             return Err(format!("{what}, draw {draw}: {id:#x}, expected {} ({sampling:?})", expected.id));
         }

@@ -187,13 +187,13 @@ impl ModelFiles {
         Ok((config, headers))
     }
 
-    /// The name and the bytes of the tokenizer.json beside the weights, if there is one.
+    /// The name and the bytes of the tokenizer.json `given`, else of the one beside the weights, if there is one.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] where it cannot be read.
-    pub fn tokenizer_json(&self) -> Result<Option<(String, Vec<u8>)>> {
-        let Some(path) = &self.tokenizer else { return Ok(None) };
+    pub fn tokenizer_json(&self, given: Option<&Path>) -> Result<Option<(String, Vec<u8>)>> {
+        let Some(path) = given.or(self.tokenizer.as_deref()) else { return Ok(None) };
         Ok(Some((name(path), read_json(path)?)))
     }
 
@@ -364,7 +364,7 @@ fn open(path: &Path) -> Result<(File, u64)> {
     Ok((file, size))
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::Io(format!("{} cannot be read: {error}", name(path)))
 }
 

@@ -27,8 +27,8 @@ const SPECIALISTS = {
   wiki: 'encyclopaedias',
 };
 
-/** Said of checkpoints whose files nobody here has seen. */
-const UNSEEN = 'It is taken to be one file, model.safetensors, which we could not confirm: if it is not, loading says so.';
+/** Said of checkpoints whose file names are unconfirmed. */
+const UNCONFIRMED = 'It is taken to be one file, model.safetensors, which we could not confirm: if it is not, loading says so.';
 
 const specialist = ([name, what]) => {
   const repo = `kyutai/helium-1-2b-${name}`;
@@ -37,7 +37,7 @@ const specialist = ([name, what]) => {
     group: 'specialists',
     load: { weights: { repo, file: 'model.safetensors' }, quantize: 'q4_k_m' },
     bytes: 4.05e9,
-    facts: `Helium-1 for ${what}. About 4.05 GB to download: the full checkpoint, made smaller in this page as it arrives. ${UNSEEN}`,
+    facts: `Helium-1 for ${what}. About 4.05 GB to download: the full checkpoint, made smaller in this page as it arrives. ${UNCONFIRMED}`,
     links: [SHARE_ALIKE, GEMMA, source(repo)],
   }];
 };
@@ -60,7 +60,7 @@ export const MODELS = {
     group: 'helium',
     load: { weights: { repo: 'kyutai/helium-1-preview-2b', file: 'model.safetensors' }, quantize: 'q4_k_m' },
     bytes: 4.35e9,
-    facts: `The earlier preview, of fewer languages. About 4.35 GB to download: the full checkpoint, made smaller in this page as it arrives. ${UNSEEN}`,
+    facts: `The earlier preview, of fewer languages. About 4.35 GB to download: the full checkpoint, made smaller in this page as it arrives. ${UNCONFIRMED}`,
     links: [['CC-BY 4.0', 'https://creativecommons.org/licenses/by/4.0/'], source('kyutai/helium-1-preview-2b')],
   },
   ...Object.fromEntries(Object.entries(SPECIALISTS).map(specialist)),

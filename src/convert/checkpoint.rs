@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Source;
 use crate::config::{LayerWeight, ModelConfig, RopePairs, WeightId};
 use crate::error::{Error, Result};
-use crate::files::ModelFiles;
+use crate::files::{ModelFiles, unreadable};
 use crate::format::gguf::{Metadata, Value};
 use crate::format::{Dtype, TensorInfo, blocks};
 use crate::loader::interleaved;
@@ -170,8 +170,4 @@ pub(super) fn described(config: &ModelConfig) -> Metadata {
     metadata.insert("llama.rope.freq_base", Value::F32(config.rope_theta as f32));
     metadata.insert("llama.attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps));
     metadata
-}
-
-fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Error {
-    Error::Io(format!("{} cannot be read: {error}", path.display()))
 }

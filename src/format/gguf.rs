@@ -163,6 +163,11 @@ impl Metadata {
         self.pairs.insert(key.into(), value);
     }
 
+    /// Removes the pairs whose keys `keep` does not want.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.pairs.retain(|key, _| keep(key));
+    }
+
     /// A string.
     ///
     /// # Errors

@@ -25,7 +25,8 @@ const PROBES: [&str; 6] = [
     "CamelCaseHTTPServer_v2 @user #tag http://example.org/?q=1&r=%20",
 ];
 
-/// Adds the vocabulary of the tokenizer.json `bytes` to the pairs of a file of the model `config`.
+/// Puts the vocabulary of the tokenizer.json `bytes` into the pairs of a file of the model `config`, in place of any
+/// that is there.
 ///
 /// # Errors
 ///
@@ -41,6 +42,8 @@ pub fn export(file: &str, bytes: &[u8], config: &ModelConfig, metadata: &mut Met
         let Ok(Some(vocab)) = GgufVocab::from_metadata(file, &pairs) else { continue };
         let Ok(same) = Tokenizer::from_gguf(vocab) else { continue };
         if PROBES.iter().zip(&expected).all(|(text, ids)| same.encode(text).is_ok_and(|found| found == *ids)) {
+            // Nothing of another vocabulary that the file had may stay.
+            metadata.retain(|key| !key.starts_with("tokenizer."));
             for (key, value) in pairs.iter() {
                 metadata.insert(key, value.clone());
             }

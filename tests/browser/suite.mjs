@@ -25,7 +25,9 @@ export async function testSuite(browser) {
     if (!existsSync(`${BUILT}/suite.js`)) throw new Error(`${BUILT}/suite.js is missing: ./build.sh test builds it`);
     server = await serve({ '/': PAGE, '/built/': BUILT });
     page = await openPage(browser, server.url);
-    names = (await page.evaluate(() => globalThis.listCases())).filter((name) => CASES.test(name));
+    const all = await page.evaluate(() => globalThis.listCases());
+    names = all.filter((name) => CASES.test(name));
+    if (names.length < all.length) console.log(`--    ${browser.name}: ${names.length} of ${all.length} cases; HELIUM_CASES=. runs all`);
     if (names.length === 0) throw new Error(`no case matches ${CASES}`);
   });
   try {

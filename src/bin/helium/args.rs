@@ -40,10 +40,7 @@ impl ModelArgs {
 
     /// The name and the bytes of the tokenizer.json that was given, or lies beside the weights.
     pub(crate) fn tokenizer_json(&self, files: &ModelFiles) -> Result<Option<(String, Vec<u8>)>> {
-        let Some(path) = &self.tokenizer else { return Ok(files.tokenizer_json()?) };
-        let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| Error::Io(format!("{name} cannot be read: {error}")))?;
-        Ok(Some((name, bytes)))
+        Ok(files.tokenizer_json(self.tokenizer.as_deref())?)
     }
 
     /// The model's files.

@@ -379,6 +379,7 @@ async fn host_and_device_agree() -> Outcome {
         equal("ids", &device.ids, &host.ids)?;
         for (device, host) in device_pieces.iter().zip(&host_pieces) {
             let [found, expected] = [device.logprob, host.logprob].map(|logprob| logprob.unwrap_or(f32::NAN));
+            // The same logits, summed in f32 there and in f64 here.
             near("log-probability", found, expected, 1e-4)?;
         }
     }

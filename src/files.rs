@@ -14,7 +14,7 @@ use crate::format::safetensors::Index;
 use crate::format::{Header, Progress, TensorInfo, parse_header};
 use crate::gpu::Gpu;
 use crate::loader::{LoadOptions, Loader};
-use crate::model::Model;
+use crate::model::{Model, Tuning};
 use crate::tokenizer::{GgufVocab, Tokenizer};
 
 /// Bytes read at once while loading.
@@ -211,18 +211,26 @@ impl ModelFiles {
         }
     }
 
-    /// Loads the model. `progress` is told how many bytes of how many are read.
+    /// Loads the model, with what an earlier load found out about the device. `progress` is told how many bytes of how
+    /// many are read.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], and as [`Loader`].
-    pub async fn load(&self, gpu: Rc<Gpu>, options: LoadOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Model> {
+    pub async fn load(
+        &self,
+        gpu: Rc<Gpu>,
+        options: LoadOptions,
+        tuning: Tuning,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Model> {
         let mut total = 0;
         for path in &self.weights {
             // With several files, a damaged last one should not cost the reading of those before.
             total += if self.weights.len() > 1 { read_header(path)?.1 } else { open(path)?.1 };
         }
         let mut loader = Loader::new(gpu, options);
+        loader.set_tuning(tuning);
         if let Some(config) = self.read_config()? {
             loader.set_config(config);
         }

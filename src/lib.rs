@@ -4,6 +4,7 @@
 //! [`session::generate`] continues text with it, [`score::score`] says how probable it finds a text. Natively,
 //! [`files::ModelFiles`] reads a model from disk.
 
+pub mod bench;
 pub mod config;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod convert;

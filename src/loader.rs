@@ -18,7 +18,9 @@ use crate::gpu::device::{Guard, Mark};
 use crate::gpu::tensor::Piece;
 pub use crate::model::blueprint::LoadOptions;
 use crate::model::blueprint::{Blueprint, Destination, Span};
-use crate::model::{Model, Weights};
+use crate::model::compile;
+use crate::model::tuning::Cores;
+use crate::model::{Kernels, Model, Tuning, Weights};
 
 /// Bytes of file rows that are repacked and written together, about.
 const RUN_BYTES: usize = 1 << 20;
@@ -35,6 +37,9 @@ pub struct Loader {
     guard: Option<Guard>,
     blueprint: Blueprint,
     weights: Weights,
+    cores: Cores,
+    /// Whether kernels are to be chosen and compiled for what was allocated.
+    is_uncompiled: bool,
     /// What the device was given last.
     under_way: Option<UnderWay>,
     file: Option<File>,
@@ -91,7 +96,14 @@ impl Loader {
     pub fn new(gpu: Rc<Gpu>, options: LoadOptions) -> Self {
         let guard = Some(gpu.guard());
         let blueprint = Blueprint::new(gpu.limits(), options);
-        Self { gpu, guard, blueprint, weights: Weights::default(), under_way: None, file: None }
+        let cores = Cores::new(&gpu, options.kernels, Tuning::default());
+        let weights = Weights::default();
+        Self { gpu, guard, blueprint, weights, cores, is_uncompiled: false, under_way: None, file: None }
+    }
+
+    /// Gives what an earlier load found out about this device, so that this one need not measure.
+    pub fn set_tuning(&mut self, tuning: Tuning) {
+        self.cores = Cores::new(&self.gpu, self.blueprint.kernels(), tuning);
     }
 
     /// Gives the configuration of the safetensors files to come.
@@ -176,7 +188,24 @@ impl Loader {
             self.guard.take().map(|guard| Box::pin(guard.end()) as Pin<Box<dyn Future<Output = Result<()>>>>);
         self.guard = Some(self.gpu.guard());
         let before = self.under_way.replace(UnderWay { mark, failures });
-        self.wait_for(before).await
+        self.wait_for(before).await?;
+        if std::mem::take(&mut self.is_uncompiled) {
+            self.choose_kernels().await?;
+        }
+        Ok(())
+    }
+
+    /// Measures which kernels are fastest, and has them compiled while weights are on their way.
+    async fn choose_kernels(&mut self) -> Result<()> {
+        self.gpu.wait().await?;
+        // A kernel that a device refuses is no reason not to run the model with others.
+        let guard = self.gpu.guard();
+        let measured = self.cores.measure(&self.gpu, &self.blueprint, &self.weights).await;
+        if guard.finish().await.and(measured).is_err() {
+            self.gpu.check()?;
+            self.cores = Cores::new(&self.gpu, Kernels::Baseline, Tuning::default());
+        }
+        compile(&self.gpu, &self.blueprint, &self.cores)
     }
 
     async fn wait_for(&self, under_way: Option<UnderWay>) -> Result<()> {
@@ -203,7 +232,7 @@ impl Loader {
         self.wait_for(last).await?;
         self.blueprint.check_complete()?;
         drop(self.guard);
-        Model::new(self.gpu, &self.blueprint, &self.weights).await
+        Model::new(self.gpu, &self.blueprint, &self.weights, &self.cores).await
     }
 
     fn push_to(&mut self, file: &mut File, bytes: &[u8]) -> Result<()> {
@@ -228,6 +257,7 @@ impl Loader {
                 let head = std::mem::take(bytes);
                 let tensors = self.blueprint.add(header)?;
                 self.weights.allocate(&self.gpu, &self.blueprint)?;
+                self.is_uncompiled = true;
                 file.stage = Stage::Tensors { tensors, next: 0, rows: Box::default() };
                 self.push_tensors(file, &head)
             }

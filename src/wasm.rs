@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::*;
 
+use crate::bench::{BenchOptions, bench};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::format::{Progress, parse_header};
-use crate::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
+use crate::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice, WebOffer};
 use crate::loader::{LoadOptions, Loader};
-use crate::model::Model;
 use crate::model::blueprint::Blueprint;
+use crate::model::{Model, Tuning};
 use crate::sampler::Sampling;
 use crate::score;
 use crate::session::{self, Cancel, GenerateOptions, Generation, Piece};
@@ -42,6 +43,9 @@ struct OpenOptions {
     power_preference: Option<String>,
     limits: Option<String>,
     features: Option<String>,
+    /// The device will have subgroups; shaders have `dot4I8Packed`.
+    subgroups: bool,
+    packed_dot: bool,
 }
 
 /// What `Engine.generate` takes besides the prompt.
@@ -103,9 +107,34 @@ impl From<JsGenerateOptions> for GenerateOptions {
     }
 }
 
+/// What `Engine.bench` takes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct JsBenchOptions {
+    prompt_tokens: usize,
+    decode_tokens: usize,
+    runs: usize,
+    trace: bool,
+}
+
+impl Default for JsBenchOptions {
+    fn default() -> Self {
+        let BenchOptions { prompt_tokens, decode_tokens, runs, trace } = BenchOptions::default();
+        Self { prompt_tokens, decode_tokens, runs, trace }
+    }
+}
+
+impl From<JsBenchOptions> for BenchOptions {
+    fn from(options: JsBenchOptions) -> Self {
+        let JsBenchOptions { prompt_tokens, decode_tokens, runs, trace } = options;
+        Self { prompt_tokens, decode_tokens, runs, trace }
+    }
+}
+
 #[wasm_bindgen(js_class = Engine)]
 impl WasmEngine {
-    /// Opens the device. `options`: `{powerPreference?, limits?: "default" | "adapter", features?: "none" | "auto"}`.
+    /// Opens the device. `options`: `{powerPreference?, limits?: "default" | "adapter", features?: "none" | "auto",
+    /// subgroups?, packedDot?}`; the last two say what the browser has that wgpu cannot see.
     pub async fn open(options: JsValue) -> Result<WasmEngine, JsValue> {
         console_error_panic_hook::set_once();
         let options: OpenOptions = from_js("gpu", &options)?;
@@ -126,6 +155,7 @@ impl WasmEngine {
             features: if by_offer == Some(false) { FeatureChoice::None } else { FeatureChoice::Auto },
             low_power: low_power == Some(true),
             max_binding_bytes: None,
+            web: WebOffer { subgroups: options.subgroups, packed_dot: options.packed_dot },
         };
         let gpu = Rc::new(Gpu::open(&options).await.map_err(|error| to_js(&error))?);
         Ok(Self {
@@ -143,15 +173,18 @@ impl WasmEngine {
         json_to_js(&self.adapter_json())
     }
 
-    /// Begins a model: `{contextLength?, quantize?: string, configJson?: string, tokenizerJson?: Uint8Array}`. The
-    /// configuration is for safetensors; the tokenizer wins over a GGUF file's own vocabulary; matrices of floats are
-    /// quantised by the recipe of that name.
+    /// Begins a model: `{contextLength?, quantize?: string, kernels?: string, tuning?: string, configJson?: string,
+    /// tokenizerJson?: Uint8Array}`. The configuration is for safetensors; the tokenizer wins over a GGUF file's own
+    /// vocabulary; matrices of floats are quantised by the recipe of that name; `tuning` is what an earlier load left.
     pub fn begin(&self, options: &JsValue) -> Result<(), JsValue> {
         let tokenizer_json = field(options, "tokenizerJson").dyn_into::<js_sys::Uint8Array>().ok();
         let begin = || {
             let mut loader = Loader::new(Rc::clone(&self.gpu), load_options(options)?);
             if let Some(config) = given_config(options)? {
                 loader.set_config(config);
+            }
+            if let Some(tuning) = field(options, "tuning").as_string() {
+                loader.set_tuning(Tuning::from_json(&tuning));
             }
             let tokenizer =
                 tokenizer_json.map(|bytes| Tokenizer::from_json("tokenizer.json", &bytes.to_vec())).transpose()?;
@@ -204,6 +237,20 @@ impl WasmEngine {
             Ok(())
         };
         finish.await.map_err(|error: Error| to_js(&error))
+    }
+
+    /// Which kernels were found fastest, for the next load.
+    pub fn tuning(&self) -> Option<String> {
+        self.model.borrow().as_ref().map(|model| model.tuning().to_json())
+    }
+
+    /// Measures speed: `{promptTokens?, decodeTokens?, runs?, trace?}`. Resolves to the figures of `helium bench --json`.
+    pub async fn bench(&self, options: JsValue) -> Result<JsValue, JsValue> {
+        let options: JsBenchOptions = from_js("options", &options)?;
+        let mut model = self.model.take().ok_or_else(|| to_js(&busy()))?;
+        let report = bench(&mut model, &options.into()).await;
+        self.model.replace(Some(model));
+        json_to_js(&json!(report.map_err(|error| to_js(&error))?))
     }
 
     /// What is loaded, and where.
@@ -301,7 +348,17 @@ impl WasmEngine {
 
     fn adapter_json(&self) -> Value {
         let limits = self.gpu.limits();
-        let features: Vec<String> = self.gpu.features().iter_names().map(|(name, _)| name.to_lowercase()).collect();
+        let offer = self.gpu.offer();
+        // By the names that WebGPU has for them.
+        let features: Vec<&str> = [
+            ("subgroups", offer.subgroup > 1),
+            ("shader-f16", offer.f16),
+            ("packed_4x8_integer_dot_product", offer.packed_dot),
+            ("timestamp-query", offer.timestamps),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_there)| is_there.then_some(name))
+        .collect();
         json!({
             "name": self.gpu.adapter_name(),
             "backend": self.gpu.adapter_info().backend.to_string(),
@@ -516,6 +573,7 @@ fn load_options(options: &JsValue) -> Result<LoadOptions> {
     Ok(LoadOptions {
         context_length: field(options, "contextLength").as_f64().map(|length| length as usize),
         quantize: field(options, "quantize").as_string().map(|name| name.parse()).transpose()?,
+        kernels: field(options, "kernels").as_string().map(|name| name.parse()).transpose()?.unwrap_or_default(),
     })
 }
 

@@ -6,9 +6,9 @@ import { Completions } from './completions.js';
 import { Connection } from './connection.js';
 import { HeliumError } from './errors.js';
 import { modelId } from './hub.js';
-import { checkCheck, checkGenerate, checkIds, checkLoad, checkPrompt, checkScore, checkWeights, isFiles } from './options.js';
+import { checkBench, checkCheck, checkGenerate, checkIds, checkLoad, checkPrompt, checkScore, checkWeights, isFiles } from './options.js';
 import { openSession, type Session } from './session.js';
-import type { CachedModel, Check, CheckOptions, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token, Weights } from './types.js';
+import type { BenchOptions, BenchReport, CachedModel, Check, CheckOptions, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token, Weights } from './types.js';
 
 export { HeliumError, type HeliumErrorCode } from './errors.js';
 export type * from './completions.js';
@@ -30,7 +30,10 @@ export class Helium {
     if (wire.cache && !isFiles(wire.weights)) void navigator.storage?.persist?.().catch(() => undefined);
     const connection = new Connection();
     try {
-      await connection.request({ op: 'load', options: wire }, { signal, onProgress });
+      const tuning = wire.cache ? readTuning() : undefined;
+      if (tuning !== undefined) wire.tuning = tuning;
+      const found = await connection.request({ op: 'load', options: wire }, { signal, onProgress });
+      if (wire.cache && typeof found === 'string') writeTuning(found);
       return new Helium(connection);
     } catch (error) {
       // Ending the worker frees all it had, and stops its downloads.
@@ -123,6 +126,12 @@ export class Helium {
     return (await this.connection.request({ op: 'score', ...checkScore(text, options) })) as Score;
   }
 
+  /** Measures how fast the model runs here, on random tokens: some minutes where the CPU stands in for a GPU. */
+  async bench(options?: BenchOptions): Promise<BenchReport> {
+    const report = (await this.connection.request({ op: 'bench', options: checkBench(options) })) as BenchReport;
+    return { ...report, adapter: this.info.adapter.name };
+  }
+
   async tokenize(text: string): Promise<Uint32Array> {
     return (await this.connection.request({ op: 'tokenize', text: string('text', text) })) as Uint32Array;
   }
@@ -150,6 +159,25 @@ export class Helium {
 function string(name: string, value: unknown): string {
   if (typeof value === 'string') return value;
   throw new HeliumError('invalid-argument', `${name}: expected a text, found ${typeof value}`);
+}
+
+/** Where a page keeps which kernels are fastest on this device. A worker has no such place: there each load measures. */
+const TUNING_KEY = 'helium-webgpu kernels';
+
+function readTuning(): string | undefined {
+  try {
+    return globalThis.localStorage?.getItem(TUNING_KEY) ?? undefined;
+  } catch {
+    return undefined; // storage is refused
+  }
+}
+
+function writeTuning(tuning: string): void {
+  try {
+    globalThis.localStorage?.setItem(TUNING_KEY, tuning);
+  } catch {
+    // Full or refused: the next load measures again.
+  }
 }
 
 /** Relative URLs are relative to the page. */

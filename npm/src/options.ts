@@ -3,7 +3,7 @@
 
 import { HeliumError } from './errors.js';
 import type { Means } from './source.js';
-import type { CheckOptions, GenerateOptions, GpuOptions, HubWeights, LoadOptions } from './types.js';
+import type { BenchOptions, CheckOptions, GenerateOptions, GpuOptions, HubWeights, LoadOptions } from './types.js';
 
 /** `LoadOptions` as a message: absolute URLs, no functions, no signal. */
 export interface WireLoad {
@@ -15,6 +15,8 @@ export interface WireLoad {
   contextLength?: number;
   quantize?: 'q8_0' | 'q4_0' | 'q4_k_m' | 'q6_k' | 'f16';
   gpu: GpuOptions;
+  /** What an earlier load found out about this device. */
+  tuning?: string;
   means: Means;
 }
 
@@ -131,6 +133,15 @@ export function checkScore(text: unknown, options: { top?: number } | undefined)
   return { text, top: (top as number | undefined) ?? 0 };
 }
 
+export function checkBench(options: BenchOptions | undefined): object {
+  return pick('bench options', options, {
+    promptTokens: integer(1),
+    decodeTokens: integer(1),
+    runs: integer(1),
+    trace: (value) => (typeof value === 'boolean' ? undefined : 'true or false'),
+  });
+}
+
 const loadRules: Record<string, Rule> = {
   weights: any,
   tokenizer: any,
@@ -157,6 +168,7 @@ const gpuRules: Record<string, Rule> = {
   powerPreference: oneOf('low-power', 'high-performance'),
   limits: oneOf('default', 'adapter'),
   features: oneOf('none', 'auto'),
+  kernels: oneOf('auto', 'exact', 'rounded', 'baseline'),
 };
 
 const hubRules: Record<string, Rule> = {

@@ -10,6 +10,7 @@ export type Request =
   | { op: 'check'; options: WireLoad }
   | { op: 'generate'; prompt: string | Uint32Array; options: object }
   | { op: 'score'; text: string; top: number }
+  | { op: 'bench'; options: object }
   | { op: 'tokenize'; text: string }
   | { op: 'detokenize'; ids: Uint32Array }
   | { op: 'close' };

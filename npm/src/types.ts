@@ -15,6 +15,11 @@ export interface GpuOptions {
   limits?: 'default' | 'adapter';
   /** `'auto'`: use optional features where present; `'none'`: none of them. */
   features?: 'none' | 'auto';
+  /**
+   * `'auto'`: the fastest kernels on this device, as measured once; `'exact'`: the fastest of those that do not round
+   * activations; `'rounded'`: those that round them to eight bits; `'baseline'`: those that every device has.
+   */
+  kernels?: 'auto' | 'exact' | 'rounded' | 'baseline';
 }
 
 /** Where a model's weights come from. */
@@ -112,6 +117,49 @@ export interface Score {
   perplexity: number;
   /** For each position, the likeliest tokens there, where `top` asked for them. */
   top: { id: number; text: string; logprob: number }[][];
+}
+
+export interface BenchOptions {
+  /** Tokens of the prompt; 128 without it. */
+  promptTokens?: number;
+  /** Tokens to decode after it; 32 without it. */
+  decodeTokens?: number;
+  /** Runs, after one that is not counted; 3 without it. */
+  runs?: number;
+  /** Time every dispatch by itself, too. Needs `timestamp-query`: all times are 0 without. */
+  trace?: boolean;
+}
+
+/** What all dispatches of a kernel took together. */
+export interface KernelTime {
+  kernel: string;
+  count: number;
+  ms: number;
+  gbps: number;
+  gflops: number;
+}
+
+/** The figures of `helium bench --json`; of several runs the medians. */
+export interface BenchReport {
+  adapter: string;
+  prefill_tps: number;
+  decode_tps: number;
+  ttft_ms: number;
+  dispatches_per_token: number;
+  encode_us_per_token: number;
+  weight_bytes: number;
+  kv_bytes: number;
+  gpu_bytes: number;
+  /** What a copy from buffer to buffer reads; it writes as much. */
+  read_gbps: number;
+  /** Multiplications and additions in f32 at most. */
+  peak_gflops: number;
+  decode_gbps: number;
+  /** decode_gbps / read_gbps. */
+  roofline: number;
+  spread: Record<'prefill_tps' | 'decode_tps' | 'ttft_ms' | 'encode_us_per_token', { median: number; least: number; most: number }>;
+  decode_trace?: KernelTime[];
+  prefill_trace?: KernelTime[];
 }
 
 export interface AdapterInfo {

@@ -3,6 +3,7 @@
 
 import { check } from './check.js';
 import { HeliumError, toWire } from './errors.js';
+import { withFeatures } from './features.js';
 import type { Origin } from './fetch.js';
 import { Meter } from './progress.js';
 import type { WireLoad } from './options.js';
@@ -84,6 +85,8 @@ async function perform(id: number, request: Request): Promise<unknown> {
     }
     case 'score':
       return engine.score(request.text, request.top);
+    case 'bench':
+      return engine.bench(request.options);
     case 'tokenize':
       return engine.tokenize(request.text);
     case 'detokenize':
@@ -95,12 +98,14 @@ async function perform(id: number, request: Request): Promise<unknown> {
   }
 }
 
-async function load(id: number, options: WireLoad): Promise<void> {
+/** Resolves to what was found out about this device, for the next load. */
+async function load(id: number, options: WireLoad): Promise<string | undefined> {
   const meter = new Meter((progress) => scope.postMessage({ id, kind: 'progress', progress }));
   meter.enter('gpu');
   await init();
-  const opened = await Engine.open(options.gpu);
-  const { powerPreference } = options.gpu;
+  const { kernels: _, ...gpu } = options.gpu;
+  const opened = await withFeatures(gpu, (offered) => Engine.open({ ...gpu, ...offered }));
+  const { powerPreference } = gpu;
   adapterName = (await check(powerPreference === undefined ? {} : { powerPreference })).adapter?.name;
 
   meter.enter('tokenizer');
@@ -121,6 +126,7 @@ async function load(id: number, options: WireLoad): Promise<void> {
   engine = opened;
   about = { model: source.parts[0]!.name, notes: [...source.notes] };
   meter.enter('ready');
+  return opened.tuning();
 }
 
 /** Without what the engine says is null. */
@@ -136,6 +142,8 @@ async function stream({ parts, configJson, tokenizerJson }: Source, options: Wir
   into.begin({
     ...(options.contextLength !== undefined && { contextLength: options.contextLength }),
     ...(options.quantize !== undefined && { quantize: options.quantize }),
+    ...(options.gpu.kernels !== undefined && { kernels: options.gpu.kernels }),
+    ...(options.tuning !== undefined && { tuning: options.tuning }),
     ...(configJson !== undefined && { configJson }),
     ...(tokenizerJson !== undefined && { tokenizerJson }),
   });

@@ -13,5 +13,5 @@ fn weights32(row: u32, chunk: u32) -> Weights32 {
   let high2 = aux[base + 10u] >> (16u * (c & 1u) + 2u * (c >> 1u));
   let sc = (vec2<u32>(low4, low4 >> 8u) & vec2<u32>(15u)) | ((vec2<u32>(high2, high2 >> 8u) & vec2<u32>(3u)) << vec2<u32>(4u));
   let d = bitcast<f32>(aux[base + 11u]) * (vec2f(sc) - 32.0);
-  return Weights32(joined32(low, bits32(aux[base + c]), 4.0), d, -4.0 * d);
+  return Weights32(joined32(low, bits32(aux[base + c]), 4u), d, -4.0 * d);
 }

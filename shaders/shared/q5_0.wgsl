@@ -5,5 +5,5 @@ fn weights32(row: u32, chunk: u32) -> Weights32 {
   let at = (row * ((params.n_chunks + 1u) >> 1u) + (chunk >> 1u)) * 3u;
   let high = bits32(aux[at + (chunk & 1u)]);
   let d = half_of(aux[at + 2u], chunk & 1u);
-  return Weights32(joined32(low, high, 16.0), vec2f(d), vec2f(-16.0 * d));
+  return Weights32(joined32(low, high, 16u), vec2f(d), vec2f(-16.0 * d));
 }

@@ -3,7 +3,7 @@
 fn weights32(row: u32, chunk: u32) -> Weights32 {
   let at = row * params.n_chunks + chunk;
   let base = (at >> 3u) * 12u;
-  let q = joined32(nibbles32(quants[at]), bits32(aux[base + 4u + (chunk & 7u)]), 16.0);
+  let q = joined32(nibbles32(quants[at]), bits32(aux[base + 4u + (chunk & 7u)]), 16u);
   let sc_m = scale_min(base, chunk & 7u);
   return Weights32(q, sc_m.xx, -sc_m.yy);
 }

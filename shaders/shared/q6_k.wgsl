@@ -10,5 +10,5 @@ fn weights32(row: u32, chunk: u32) -> Weights32 {
   let bytes = aux[block * 5u + (c >> 1u)] >> (16u * (c & 1u));
   let sc = vec2f(bitcast<vec2<i32>>(vec2<u32>(bytes << 24u, bytes << 16u)) >> vec2<u32>(24u));
   let d = bitcast<f32>(aux[block * 5u + 4u]) * sc;
-  return Weights32(joined32(low, high, 16.0), d, -32.0 * d);
+  return Weights32(joined32(low, high, 16u), d, -32.0 * d);
 }

@@ -42,6 +42,30 @@ pub struct GpuOptions {
     pub low_power: bool,
     /// Bind at most so many bytes at once, where the device takes more: what a smaller device would do.
     pub max_binding_bytes: Option<u64>,
+    /// Browsers only.
+    pub web: WebOffer,
+}
+
+/// What a device has besides what every device has, as far as kernels can use it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offer {
+    /// Threads in a subgroup, at least; 1 without subgroups.
+    pub subgroup: u32,
+    /// f16 in shaders.
+    pub f16: bool,
+    /// `dot4I8Packed`.
+    pub packed_dot: bool,
+    /// Timestamps at either end of a pass.
+    pub timestamps: bool,
+}
+
+/// What a browser offers that wgpu does not ask for there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WebOffer {
+    /// The device will be requested with subgroups.
+    pub subgroups: bool,
+    /// The language feature `packed_4x8_integer_dot_product`.
+    pub packed_dot: bool,
 }
 
 /// An open device.
@@ -56,11 +80,12 @@ pub struct Gpu {
     allocated_bytes: Cell<u64>,
     pipelines: Pipelines,
     max_binding_bytes: Option<u64>,
+    offer: Offer,
 }
 
-/// Optional features that the engine uses where they are offered: none so far, as every kernel is written for the
-/// devices that offer none.
-const USEFUL_FEATURES: wgpu::Features = wgpu::Features::empty();
+/// Optional features that the engine uses where they are offered.
+const USEFUL_FEATURES: wgpu::Features =
+    wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16).union(wgpu::Features::TIMESTAMP_QUERY);
 
 impl Gpu {
     /// Opens the adapter that `options` ask for.
@@ -107,6 +132,10 @@ impl Gpu {
             }
         });
         let max_binding_bytes = options.max_binding_bytes;
+        let offer = match options.features {
+            FeatureChoice::None => Offer { subgroup: 1, ..Offer::default() },
+            FeatureChoice::Auto => offer(device.features(), &info, options.web),
+        };
         Ok(Self {
             device,
             queue,
@@ -115,6 +144,7 @@ impl Gpu {
             allocated_bytes: Cell::new(0),
             pipelines: Pipelines::default(),
             max_binding_bytes,
+            offer,
         })
     }
 
@@ -156,6 +186,12 @@ impl Gpu {
     #[must_use]
     pub fn features(&self) -> wgpu::Features {
         self.device.features()
+    }
+
+    /// What kernels can use on the device.
+    #[must_use]
+    pub fn offer(&self) -> Offer {
+        self.offer
     }
 
     /// Bytes in all buffers made so far.
@@ -302,6 +338,20 @@ impl Gpu {
             })?;
         }
         Ok(())
+    }
+}
+
+fn offer(features: wgpu::Features, info: &wgpu::AdapterInfo, web: WebOffer) -> Offer {
+    let is_web = cfg!(target_arch = "wasm32");
+    let has_subgroups = if is_web { web.subgroups } else { features.contains(wgpu::Features::SUBGROUP) };
+    // A browser that does not tell the size has at least the least that WebGPU allows.
+    let subgroup = if has_subgroups { info.subgroup_min_size.clamp(4, 128) } else { 1 };
+    Offer {
+        subgroup,
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        // Naga writes it out where the driver has none.
+        packed_dot: web.packed_dot || !is_web,
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
     }
 }
 

@@ -1,15 +1,16 @@
 //! The table of kernels: which WGSL files make one, its overrides and its bindings; and the pipelines made
 //! from them, each once.
 //!
-//! A product's shader is what all products share, the unpacking of one dtype, one epilogue and a core (`matvec`,
-//! `matmul`), one after the other. The core calls the dtype's `weights32` and the epilogue's
-//! `pair_rows` and `store_pair`; see `shaders/`.
+//! A product's shader is what all products share, the unpacking of one dtype, one epilogue, the numbers it multiplies
+//! in, and a core (`matvec`, `matmul`), one after the other. The core calls the dtype's `weights32`, the epilogue's
+//! `pair_rows` and `store_pair`, and what stages x in those numbers; see `shaders/`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::Gpu;
+use super::plan::Extent;
 use crate::format::Dtype;
 
 macro_rules! wgsl {
@@ -45,13 +46,90 @@ pub enum Epilogue {
     Qkv,
 }
 
+/// The numbers that a product multiplies in. It accumulates in f32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Numbers {
+    /// As they are.
+    F32,
+    /// x rounded to f16 relative to the largest of sixteen, quants as they are. Needs `shader-f16`.
+    F16,
+    /// x rounded to eight bits relative to the largest of sixteen, quants as they are. Needs `dot4I8Packed`.
+    I8,
+}
+
+impl Numbers {
+    /// Whether weights of `dtype` are exact in them: quants are, and in f16 its own.
+    #[must_use]
+    pub fn hold(self, dtype: Dtype) -> bool {
+        match self {
+            Self::F32 => true,
+            Self::F16 => !matches!(dtype, Dtype::F32 | Dtype::BF16),
+            Self::I8 => !dtype.is_float(),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::F32 => "",
+            Self::F16 => "_f16",
+            Self::I8 => "_i8",
+        }
+    }
+}
+
 /// How a product is computed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Core {
     /// A group of threads for a few rows and tokens.
     MatVec(MatVecShape),
     /// Tiles of [`MATMUL_PAIRS`] row pairs by [`MATMUL_TOKENS`] tokens.
-    MatMul,
+    MatMul(Numbers),
+}
+
+impl Core {
+    /// The numbers it multiplies in.
+    #[must_use]
+    pub fn numbers(self) -> Numbers {
+        match self {
+            Self::MatVec(shape) => shape.numbers,
+            Self::MatMul(numbers) => numbers,
+        }
+    }
+
+    /// How a label names it, such as `"matvec_32x2x1x1_i8"`.
+    #[must_use]
+    pub fn label(self) -> String {
+        match self {
+            Self::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, numbers }) => {
+                let joined = if joined > 1 { format!("_joined{joined}") } else { String::new() };
+                format!("matvec_{lanes}x{groups}x{pairs}x{tokens}{joined}{}", numbers.word())
+            }
+            Self::MatMul(numbers) => format!("matmul{}", numbers.word()),
+        }
+    }
+
+    /// The grid for `n_pairs` row pairs.
+    #[must_use]
+    pub fn grid(self, n_pairs: u32) -> [Extent; 3] {
+        let (pairs, tokens) = match self {
+            Self::MatVec(shape) => (shape.groups * shape.pairs, shape.tokens),
+            Self::MatMul(_) => (MATMUL_PAIRS, MATMUL_TOKENS),
+        };
+        [Extent::Fixed(n_pairs.div_ceil(pairs)), Extent::Tokens { each: 1, block: tokens }, Extent::Fixed(1)]
+    }
+
+    /// The files that stage x and multiply in its numbers.
+    fn number_files(self) -> Vec<&'static str> {
+        match self {
+            Self::MatVec(MatVecShape { numbers: Numbers::I8, .. }) => {
+                vec![wgsl!("shared/round_i8"), wgsl!("shared/x_i8")]
+            }
+            Self::MatVec(_) => vec![wgsl!("shared/x_f32")],
+            Self::MatMul(Numbers::F32) => vec![wgsl!("shared/tile_f32")],
+            Self::MatMul(Numbers::F16) => vec![wgsl!("shared/tile_f16")],
+            Self::MatMul(Numbers::I8) => vec![wgsl!("shared/round_i8"), wgsl!("shared/tile_i8")],
+        }
+    }
 }
 
 /// The shape of a matrix-vector workgroup.
@@ -61,15 +139,19 @@ pub struct MatVecShape {
     pub lanes: u32,
     /// Groups a workgroup.
     pub groups: u32,
-    /// Row pairs a group: 1, 2 or 4.
+    /// Row pairs a group: 1, 2, 4 or 8.
     pub pairs: u32,
     /// Tokens a group: 1 or 4.
     pub tokens: u32,
+    /// Lanes whose sums a subgroup joins, a power of two; 1 without subgroups.
+    pub joined: u32,
+    /// F32 or I8.
+    pub numbers: Numbers,
 }
 
 impl Default for MatVecShape {
     fn default() -> Self {
-        Self { lanes: 32, groups: 2, pairs: 1, tokens: 1 }
+        Self { lanes: 32, groups: 2, pairs: 1, tokens: 1, joined: 1, numbers: Numbers::F32 }
     }
 }
 
@@ -97,7 +179,7 @@ impl Kernel {
     #[must_use]
     pub fn embed(dtype: Dtype) -> Self {
         let mut files = vec![wgsl!("embed")];
-        files.extend(unpacking(dtype));
+        files.extend(unpacking(dtype, Numbers::F32));
         Self {
             label: format!("embed_{}", dtype_word(dtype)),
             files,
@@ -109,9 +191,8 @@ impl Kernel {
     /// A product with a matrix of `dtype`; with `norm`, `RMSNorm` is applied to x first.
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
-        let (core_word, core_file, mut constants) = match core {
-            Core::MatVec(MatVecShape { lanes, groups, pairs, tokens }) => (
-                format!("matvec_{lanes}x{groups}x{pairs}x{tokens}"),
+        let (core_file, mut constants) = match core {
+            Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, .. }) => (
                 wgsl!("matvec"),
                 vec![
                     ("LANES", lanes.into()),
@@ -120,9 +201,10 @@ impl Kernel {
                     ("TOKENS", tokens.into()),
                     ("THREADS", (lanes * groups).into()),
                     ("SUMS", (lanes * groups * tokens * (2 * pairs + 1)).into()),
+                    ("JOINED", joined.into()),
                 ],
             ),
-            Core::MatMul => ("matmul".into(), wgsl!("matmul"), vec![]),
+            Core::MatMul(_) => (wgsl!("matmul"), vec![]),
         };
         let (epilogue_word, epilogue_file) = match epilogue {
             Epilogue::Store => ("store", wgsl!("shared/store_plain")),
@@ -132,8 +214,21 @@ impl Kernel {
             Epilogue::Qkv => ("qkv", wgsl!("shared/store_qkv")),
         };
         // The core comes last: Naga 30 stumbles over an override-sized array that is declared before a struct.
-        let mut files = vec![wgsl!("shared/product")];
-        files.extend(unpacking(dtype));
+        let mut files = Vec::new();
+        if core.numbers() == Numbers::F16 {
+            files.push("enable f16;");
+        }
+        if let Core::MatVec(MatVecShape { joined, .. }) = core {
+            let is_joined = joined > 1;
+            // Naga needs no directive, and has none.
+            if is_joined && cfg!(target_arch = "wasm32") {
+                files.push("enable subgroups;");
+            }
+            files.push(if is_joined { wgsl!("shared/join_subgroups") } else { wgsl!("shared/join_plain") });
+        }
+        files.push(wgsl!("shared/product"));
+        files.extend(unpacking(dtype, core.numbers()));
+        files.extend(core.number_files());
         files.extend([epilogue_file, core_file]);
         constants.push(("NORM", norm.into()));
         match epilogue {
@@ -144,7 +239,7 @@ impl Kernel {
         let outputs = if epilogue == Epilogue::Qkv { vec![Read, Write, Write, Write] } else { vec![Write] };
         let norm_word = if norm { "norm_" } else { "" };
         Self {
-            label: format!("{core_word}_{norm_word}{}_{epilogue_word}", dtype_word(dtype)),
+            label: format!("{}_{norm_word}{}_{epilogue_word}", core.label(), dtype_word(dtype)),
             files,
             constants,
             groups: vec![vec![Uniform, Uniform, Read, Read, Read, Read], outputs],
@@ -184,6 +279,17 @@ impl Kernel {
         }
     }
 
+    /// Multiplications and additions, 16 vec4 of either a round.
+    #[must_use]
+    pub fn multiply_add(rounds: u32) -> Self {
+        Self {
+            label: "multiply_add".into(),
+            files: vec![wgsl!("multiply_add")],
+            constants: vec![("ROUNDS", rounds.into())],
+            groups: vec![vec![Write]],
+        }
+    }
+
     /// The whole WGSL source.
     #[must_use]
     pub fn source(&self) -> String {
@@ -191,9 +297,10 @@ impl Kernel {
     }
 }
 
-/// The files that give `weights32` for a dtype.
-fn unpacking(dtype: Dtype) -> Vec<&'static str> {
-    let mut files = vec![wgsl!("shared/unpack")];
+/// The files that give `weights32` for a dtype. F16 takes the quants of f32.
+fn unpacking(dtype: Dtype, numbers: Numbers) -> Vec<&'static str> {
+    let quants = if numbers == Numbers::I8 { wgsl!("shared/quants_i8") } else { wgsl!("shared/quants_f32") };
+    let mut files = vec![quants, wgsl!("shared/unpack")];
     files.push(match dtype {
         Dtype::F32 => wgsl!("shared/f32"),
         Dtype::F16 => wgsl!("shared/f16"),

@@ -49,7 +49,9 @@ impl Extent {
     /// One a token.
     pub const TOKENS: Self = Self::Tokens { each: 1, block: 1 };
 
-    fn resolve(self, step: &Step) -> u32 {
+    /// How many that are in `step`.
+    #[must_use]
+    pub fn resolve(self, step: &Step) -> u32 {
         match self {
             Self::Fixed(n) => n,
             Self::Tokens { each, block } => (step.n_tokens * each).div_ceil(block),
@@ -60,9 +62,41 @@ impl Extent {
     }
 }
 
+/// What a dispatch reads from memory and computes at least, for the traffic and arithmetic of a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Work {
+    /// Bytes read in any step.
+    pub bytes: u64,
+    /// Bytes read for every position in the cache.
+    pub bytes_per_position: u64,
+    /// Floating-point operations for every token.
+    pub flops_per_token: u64,
+    /// Floating-point operations for every token and every position that it sees.
+    pub flops_per_sight: u64,
+}
+
+impl Work {
+    /// Bytes read in `step`.
+    #[must_use]
+    pub fn bytes(&self, step: &Step) -> u64 {
+        self.bytes + self.bytes_per_position * u64::from(step.pos + step.n_tokens)
+    }
+
+    /// Floating-point operations in `step`.
+    #[must_use]
+    pub fn flops(&self, step: &Step) -> u64 {
+        let (pos, n) = (u64::from(step.pos), u64::from(step.n_tokens));
+        self.flops_per_token * n + self.flops_per_sight * (n * pos + n * (n + 1) / 2)
+    }
+}
+
 /// One recorded dispatch.
 #[derive(Debug)]
 pub struct Dispatch {
+    /// What it computes, such as `"layers.3.qkv"`.
+    pub name: String,
+    /// How much that is.
+    pub work: Work,
     /// The kernel.
     pub pipeline: Rc<Pipeline>,
     /// Its bind groups, in order.
@@ -78,22 +112,38 @@ pub struct Plan {
     pub dispatches: Vec<Dispatch>,
 }
 
+impl Dispatch {
+    /// Its workgroups in `step`; none where there is nothing to do.
+    #[must_use]
+    pub fn workgroups(&self, step: &Step) -> Option<[u32; 3]> {
+        let grid = self.grid.map(|extent| extent.resolve(step));
+        grid.iter().all(|n| *n > 0).then_some(grid)
+    }
+
+    /// Encodes it, unless it is empty in `step`; returns whether it did.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> bool {
+        let Some(grid) = self.workgroups(step) else { return false };
+        self.encode_grid(pass, grid);
+        true
+    }
+
+    /// Encodes its first workgroup.
+    pub fn encode_one(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.encode_grid(pass, [1; 3]);
+    }
+
+    fn encode_grid(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3]) {
+        pass.set_pipeline(&self.pipeline.compiled);
+        for (group, index) in self.groups.iter().zip(0..) {
+            pass.set_bind_group(index, group, &[]);
+        }
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
 impl Plan {
     /// Encodes the dispatches that are not empty in `step`; returns how many there were.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> usize {
-        let mut n_dispatches = 0;
-        for dispatch in &self.dispatches {
-            let [x, y, z] = dispatch.grid.map(|extent| extent.resolve(step));
-            if x == 0 || y == 0 || z == 0 {
-                continue;
-            }
-            pass.set_pipeline(&dispatch.pipeline.compiled);
-            for (group, index) in dispatch.groups.iter().zip(0..) {
-                pass.set_bind_group(index, group, &[]);
-            }
-            pass.dispatch_workgroups(x, y, z);
-            n_dispatches += 1;
-        }
-        n_dispatches
+        self.dispatches.iter().filter(|dispatch| dispatch.encode(pass, step)).count()
     }
 }

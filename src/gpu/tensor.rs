@@ -53,6 +53,14 @@ impl Piece {
         self.aux.as_ref().unwrap_or(&self.quants)
     }
 
+    /// Frees its memory at once. Nothing that reads it may be submitted any more.
+    pub fn destroy(&self) {
+        self.quants.destroy();
+        if let Some(aux) = &self.aux {
+            aux.destroy();
+        }
+    }
+
     /// Writes whole rows from `row` on, given in both planes.
     pub fn write_rows(&self, gpu: &Gpu, row: usize, quants: &[u32], aux: &[u32]) {
         let at = |row_words: usize| row as u64 * row_words as u64 * 4;

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::cache::Cache;
 use super::forward::activation_bytes;
+use super::tuning::Kernels;
 use crate::config::{LayerWeight, ModelConfig, RopePairs, WeightId};
 use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
@@ -42,6 +43,12 @@ pub enum MatrixId {
 }
 
 impl MatrixId {
+    /// Whether every layer has one.
+    #[must_use]
+    pub(super) fn is_of_layer(self) -> bool {
+        !matches!(self, Self::Embedding | Self::Output)
+    }
+
     /// The same matrix in the first layer, for what does not differ between layers.
     #[must_use]
     pub(super) fn of_first_layer(self) -> Self {
@@ -95,6 +102,8 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
     /// What to quantise matrices of floats to; as they are in the file if absent.
     pub quantize: Option<Recipe>,
+    /// Which kernels may be used.
+    pub kernels: Kernels,
 }
 
 /// Bytes that a model takes on the device.
@@ -189,9 +198,9 @@ impl Blueprint {
         self.seen.iter().copied().filter(|id| is_norm(*id))
     }
 
-    /// The types of all matrices, the one with most weights first, such as `"Q4_K, Q6_K"`.
+    /// The types of all matrices, the one with most weights first.
     #[must_use]
-    pub fn quantization(&self) -> String {
+    pub(crate) fn dtypes(&self) -> Vec<Dtype> {
         let mut n_weights: Vec<(Dtype, usize)> = Vec::new();
         for piece in self.pieces.values().flatten() {
             let n = piece.n_rows * piece.layout.n_chunks;
@@ -201,7 +210,18 @@ impl Blueprint {
             }
         }
         n_weights.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-        n_weights.iter().map(|(dtype, _)| dtype.name()).collect::<Vec<_>>().join(", ")
+        n_weights.into_iter().map(|(dtype, _)| dtype).collect()
+    }
+
+    /// The names of [`Blueprint::dtypes`], such as `"Q4_K, Q6_K"`.
+    #[must_use]
+    pub fn quantization(&self) -> String {
+        self.dtypes().iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Which kernels may be used.
+    pub(crate) fn kernels(&self) -> Kernels {
+        self.options.kernels
     }
 
     /// The memory that what was added so far takes.

@@ -12,42 +12,27 @@
 //! There are two plans, for one token and for many, with other kernels for the products; they share every
 //! buffer. Bind groups are made here, once.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::rc::Rc;
 
 use bytemuck::{Pod, Zeroable};
 
 use super::blueprint::{Blueprint, MatrixId};
 use super::cache::{Cache, head_vecs};
 use super::picker::{self, Picker};
+use super::tuning::{Cores, Count};
 use super::weights::Weights;
 use super::{MAX_BATCH, MAX_LOGITS, SLICE_LEN};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::gpu::kernel::{
-    ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel, MATMUL_PAIRS, MATMUL_TOKENS, MatVecShape,
-};
-use crate::gpu::plan::{Dispatch, Extent, Plan, Step};
+use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel};
+use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
 use crate::gpu::tensor::{Piece, padded};
 
-/// How products are computed for one token, and for many.
-///
-/// An adapter that computes on the CPU loads every element by itself and has little use for workgroup memory: there
-/// a few threads keep eight rows by up to four tokens in registers. Measured on lavapipe, this decodes 3 times as
-/// fast as the shape for GPUs, and prefills twice as fast as tiles.
-fn cores(is_software: bool) -> (Core, Core) {
-    if is_software {
-        let shape = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: 1 };
-        (Core::MatVec(shape), Core::MatVec(MatVecShape { tokens: 4, ..shape }))
-    } else {
-        (Core::MatVec(MatVecShape::default()), Core::MatMul)
-    }
-}
-
 /// What is done with a product with a matrix, and whether x is normalised first.
-fn role(id: MatrixId) -> (Epilogue, bool) {
+pub(super) fn role(id: MatrixId) -> (Epilogue, bool) {
     match id {
         MatrixId::Embedding | MatrixId::Output | MatrixId::Gate(_) => (Epilogue::Store, true),
         MatrixId::Qkv(_) => (Epilogue::Qkv, true),
@@ -57,15 +42,27 @@ fn role(id: MatrixId) -> (Epilogue, bool) {
     }
 }
 
+/// What a product with a matrix is called in traces and taps.
+fn name_of(id: MatrixId) -> String {
+    match id {
+        MatrixId::Embedding | MatrixId::Output => "logits".into(),
+        MatrixId::Qkv(layer) => format!("layers.{layer}.qkv"),
+        MatrixId::AttnOut(layer) => format!("layers.{layer}.attention_out"),
+        MatrixId::GateUp(layer) => format!("layers.{layer}.gate_up"),
+        MatrixId::Gate(layer) => format!("layers.{layer}.gate"),
+        MatrixId::Up(layer) => format!("layers.{layer}.up"),
+        MatrixId::Down(layer) => format!("layers.{layer}.down"),
+    }
+}
+
 /// Has the device compile what the model will need, so that it does so while weights are still on their way.
-pub(super) fn compile(gpu: &Gpu, blueprint: &Blueprint) -> Result<()> {
+pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result<()> {
     let config = blueprint.config()?;
     let mut needed = BTreeSet::new();
     for (id, pieces) in blueprint.pieces() {
         let id = id.of_first_layer();
         needed.extend(pieces.iter().map(|piece| (id, piece.layout.dtype)));
     }
-    let (few, many) = cores(gpu.is_software());
     for (id, dtype) in needed {
         if id == MatrixId::Embedding {
             let _compiled = gpu.pipeline(&Kernel::embed(dtype));
@@ -74,8 +71,8 @@ pub(super) fn compile(gpu: &Gpu, blueprint: &Blueprint) -> Result<()> {
             continue;
         }
         let (epilogue, norm) = role(id);
-        for core in [few, many] {
-            let _compiled = gpu.pipeline(&Kernel::product(core, dtype, epilogue, norm));
+        for count in [Count::One, Count::Many] {
+            let _compiled = gpu.pipeline(&Kernel::product(cores.get(count, dtype), dtype, epilogue, norm));
         }
     }
     let vecs = head_vecs(config) as u32;
@@ -97,10 +94,10 @@ fn attention_rows(config: &ModelConfig, is_single: bool) -> u32 {
 /// `Params` of `shared/product.wgsl`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct ProductParams {
+pub(super) struct ProductParams {
     n_chunks: u32,
     n_rows: u32,
-    n_pairs: u32,
+    pub(super) n_pairs: u32,
     first_row: u32,
     x_stride: u32,
     y_stride: u32,
@@ -110,6 +107,32 @@ struct ProductParams {
     k_rows: u32,
     head_dim: u32,
     max_seq: u32,
+}
+
+impl ProductParams {
+    /// Those of a piece of the matrix `id`, with rows of the output `y_width` apart.
+    pub(super) fn new(config: &ModelConfig, max_seq: usize, y_width: usize, piece: &Piece, id: MatrixId) -> Self {
+        let heads = config.n_heads * config.head_dim;
+        let cols = match id {
+            MatrixId::AttnOut(_) => heads,
+            MatrixId::Down(_) => config.intermediate_size,
+            _ => config.hidden_size,
+        };
+        Self {
+            n_chunks: piece.shape.layout.n_chunks as u32,
+            n_rows: piece.shape.n_rows as u32,
+            n_pairs: piece.shape.n_rows.div_ceil(2) as u32,
+            first_row: piece.shape.first_row as u32,
+            x_stride: (padded(cols) / 4) as u32,
+            y_stride: y_width as u32,
+            cols: cols as u32,
+            eps: config.norm_eps,
+            q_rows: heads as u32,
+            k_rows: (config.n_kv_heads * config.head_dim) as u32,
+            head_dim: config.head_dim as u32,
+            max_seq: max_seq as u32,
+        }
+    }
 }
 
 /// `Params` of `embed.wgsl`.
@@ -171,39 +194,71 @@ pub(super) struct Plans {
     many: Plan,
     head_few: Plan,
     head_many: Plan,
+    /// What the device has as `head_step`.
+    head_step: Cell<Step>,
 }
 
 impl Plans {
     /// Records the plans for a model whose weights are on the device.
-    pub(super) fn new(gpu: &Gpu, config: &ModelConfig, weights: &Weights, cache: &Cache) -> Result<Self> {
+    pub(super) fn new(
+        gpu: &Gpu,
+        config: &ModelConfig,
+        weights: &Weights,
+        cache: &Cache,
+        cores: &Cores,
+    ) -> Result<Self> {
         let buffers = Buffers::new(gpu, config, cache.max_seq());
-        let recorder = Recorder { gpu, config, weights, cache, buffers: &buffers };
-        let (few, many) = cores(gpu.is_software());
-        let (few, head_few) = (recorder.forward(few)?, recorder.head(few)?);
-        let (many, head_many) = (recorder.forward(many)?, recorder.head(many)?);
-        Ok(Self { vocab_size: config.vocab_size, few, many, head_few, head_many, buffers })
+        let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers };
+        let (few, head_few) = (recorder.forward(Count::One)?, recorder.head(Count::One)?);
+        let (many, head_many) = (recorder.forward(Count::Many)?, recorder.head(Count::Many)?);
+        Ok(Self { vocab_size: config.vocab_size, few, many, head_few, head_many, buffers, head_step: Cell::default() })
     }
 
-    /// Encodes a step over `ids`; returns its dispatches.
-    ///
-    /// Without `ids`, the one on the device is taken, which the last choice left there.
-    pub(super) fn encode_step(
-        &self,
-        gpu: &Gpu,
-        encoder: &mut wgpu::CommandEncoder,
-        ids: Option<&[u32]>,
-        step: &Step,
-    ) -> usize {
+    /// Writes what a step reads: `ids`, or without any the one on the device, which the last choice left there, and
+    /// which of its tokens are to have `logits`.
+    pub(super) fn write(&self, gpu: &Gpu, ids: Option<&[u32]>, step: &Step, logits: &Range<usize>) {
         if let Some(ids) = ids {
             gpu.queue.write_buffer(&self.buffers.ids, 0, bytemuck::cast_slice(ids));
         }
         gpu.queue.write_buffer(&self.buffers.step, 0, bytemuck::bytes_of(step));
-        let plan = if step.n_tokens == 1 { &self.few } else { &self.many };
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        plan.encode(&mut pass, step)
+        let head = Step { pos: 0, n_tokens: logits.len() as u32, first_token: logits.start as u32, slice_len: 1 };
+        // While decoding always the same.
+        if self.head_step.replace(head) != head {
+            gpu.queue.write_buffer(&self.buffers.head_step, 0, bytemuck::bytes_of(&head));
+        }
     }
 
-    /// A picker for what [`Plans::encode_logits`] computes, and steps without ids take.
+    /// The dispatches of a step, and of the logits of `n_logits` of its tokens.
+    pub(super) fn plans(&self, step: &Step, n_logits: usize) -> (&Plan, &Plan) {
+        (
+            if step.n_tokens == 1 { &self.few } else { &self.many },
+            if n_logits == 1 { &self.head_few } else { &self.head_many },
+        )
+    }
+
+    /// Encodes a step that was written, with the logits of `n_logits` of its tokens; returns its dispatches.
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step, n_logits: usize) -> usize {
+        let (body, head) = self.plans(step, n_logits);
+        let n_dispatches = body.encode(pass, step);
+        if n_logits == 0 {
+            return n_dispatches;
+        }
+        n_dispatches + head.encode(pass, &Step { n_tokens: n_logits as u32, ..*step })
+    }
+
+    /// Runs a workgroup of every kernel, so that the driver does now what it leaves for the first time. What that writes
+    /// is written anew before anything reads it.
+    pub(super) fn warm_up(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let mut seen = BTreeSet::new();
+        let plans = [&self.few, &self.many, &self.head_few, &self.head_many];
+        for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
+            if seen.insert(&dispatch.pipeline.label) {
+                dispatch.encode_one(pass);
+            }
+        }
+    }
+
+    /// A picker for what [`Plans::encode`] computes, and steps without ids take.
     pub(super) fn picker(&self, gpu: &Gpu) -> Picker {
         Picker::new(gpu, self.vocab_size, &self.buffers.logits, &self.buffers.ids)
     }
@@ -212,16 +267,6 @@ impl Plans {
     pub(super) fn encode_copy(&self, encoder: &mut wgpu::CommandEncoder, n: usize) {
         let bytes = (n * self.vocab_size * 4) as u64;
         encoder.copy_buffer_to_buffer(&self.buffers.logits, 0, &self.buffers.staging, 0, bytes);
-    }
-
-    /// Encodes the logits of the tokens `rows` of the last step.
-    pub(super) fn encode_logits(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, rows: Range<usize>) -> usize {
-        let n_tokens = rows.len() as u32;
-        let step = Step { pos: 0, n_tokens, first_token: rows.start as u32, slice_len: 1 };
-        gpu.queue.write_buffer(&self.buffers.head_step, 0, bytemuck::bytes_of(&step));
-        let plan = if rows.len() == 1 { &self.head_few } else { &self.head_many };
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        plan.encode(&mut pass, &step)
     }
 
     /// Logits that can be mapped: `[MAX_LOGITS, vocab_size]`.
@@ -317,12 +362,13 @@ struct Recorder<'a> {
     config: &'a ModelConfig,
     weights: &'a Weights,
     cache: &'a Cache,
+    cores: &'a Cores,
     buffers: &'a Buffers,
 }
 
 impl Recorder<'_> {
     /// From ids to the residual stream after the last layer.
-    fn forward(&self, core: Core) -> Result<Plan> {
+    fn forward(&self, count: Count) -> Result<Plan> {
         let (b, config) = (self.buffers, self.config);
         let mut plan = Plan::default();
         self.embed(&mut plan);
@@ -331,14 +377,14 @@ impl Recorder<'_> {
             let ffn_norm = self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
             let cache = &self.cache.layers()[layer];
             let product = |plan: &mut Plan, x, norm, id, outputs: &[&wgpu::Buffer], y_width| {
-                self.product(plan, core, &Product { x, norm, step: &b.step, outputs, y_width }, id);
+                self.product(plan, count, &Product { x, norm, step: &b.step, outputs, y_width }, id);
             };
             let heads = padded(config.n_heads * config.head_dim);
             let hidden = padded(config.hidden_size);
             let mlp = padded(config.intermediate_size);
             let qkv = [&b.rope, &b.q, &cache.k, &cache.v];
             product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &qkv, heads);
-            self.attention(&mut plan, matches!(core, Core::MatVec(MatVecShape { tokens: 1, .. })), layer);
+            self.attention(&mut plan, count == Count::One, layer);
             product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &[&b.h], hidden);
             product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &[&b.act], mlp);
             product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &[&b.act], mlp);
@@ -349,14 +395,14 @@ impl Recorder<'_> {
     }
 
     /// From the residual stream to logits.
-    fn head(&self, core: Core) -> Result<Plan> {
+    fn head(&self, count: Count) -> Result<Plan> {
         let b = self.buffers;
         let norm = self.weights.norm(WeightId::OutputNorm)?;
         let id = if self.config.tie_word_embeddings { MatrixId::Embedding } else { MatrixId::Output };
         let y_width = self.config.vocab_size;
         let mut plan = Plan::default();
         let product = Product { x: &b.h, norm, step: &b.head_step, outputs: &[&b.logits], y_width };
-        self.product(&mut plan, core, &product, id);
+        self.product(&mut plan, count, &product, id);
         Ok(plan)
     }
 
@@ -373,7 +419,13 @@ impl Recorder<'_> {
             let params = self.gpu.uniform("embed params", &params);
             let groups = vec![pipeline.bind(self.gpu, 0, &[&params, &b.ids, &piece.quants, piece.aux(), &b.h])];
             let x = Extent::Fixed((piece.shape.layout.n_chunks as u32).div_ceil(EMBED_CHUNKS));
-            plan.dispatches.push(Dispatch { pipeline, groups, grid: [x, Extent::TOKENS, Extent::Fixed(1)] });
+            plan.dispatches.push(Dispatch {
+                name: "embedding".into(),
+                work: Work::default(),
+                pipeline,
+                groups,
+                grid: [x, Extent::TOKENS, Extent::Fixed(1)],
+            });
         }
     }
 
@@ -399,7 +451,13 @@ impl Recorder<'_> {
         let groups = vec![pipeline.bind(self.gpu, 0, &buffers)];
         let blocks = Extent::Tokens { each: n_groups, block: rows };
         let grid = [Extent::Fixed(config.n_kv_heads as u32), blocks, Extent::Slices];
-        plan.dispatches.push(Dispatch { pipeline, groups, grid });
+        let work = Work {
+            bytes_per_position: 2 * (config.n_kv_heads * head_vecs(config) * 8) as u64,
+            flops_per_sight: 4 * (config.n_heads * config.head_dim) as u64,
+            ..Work::default()
+        };
+        let name = format!("layers.{layer}.attention");
+        plan.dispatches.push(Dispatch { name: name.clone(), work, pipeline, groups, grid });
 
         let pipeline = self.gpu.pipeline(&Kernel::attention_combine());
         let params =
@@ -407,54 +465,27 @@ impl Recorder<'_> {
         let params = self.gpu.uniform("combine params", &params);
         let groups = vec![pipeline.bind(self.gpu, 0, &[&b.step, &params, &b.slices, &b.attn])];
         let grid = [Extent::Fixed(config.n_heads as u32), Extent::TokensIfSliced, Extent::Fixed(1)];
-        plan.dispatches.push(Dispatch { pipeline, groups, grid });
+        plan.dispatches.push(Dispatch { name, work: Work::default(), pipeline, groups, grid });
     }
 
     /// A dispatch for every piece of the matrix: none if the model does not have it.
-    fn product(&self, plan: &mut Plan, core: Core, product: &Product<'_>, id: MatrixId) {
+    fn product(&self, plan: &mut Plan, count: Count, product: &Product<'_>, id: MatrixId) {
         let (epilogue, is_normalised) = role(id);
         for piece in self.weights.matrix(id) {
-            let kernel = Kernel::product(core, piece.shape.layout.dtype, epilogue, is_normalised);
-            let pipeline = self.gpu.pipeline(&kernel);
-            let params = self.product_params(product, piece, id);
+            let dtype = piece.shape.layout.dtype;
+            let core = self.cores.get(count, dtype);
+            let pipeline = self.gpu.pipeline(&Kernel::product(core, dtype, epilogue, is_normalised));
+            let params = ProductParams::new(self.config, self.cache.max_seq(), product.y_width, piece, id);
             let uniform = self.gpu.uniform("product params", &params);
             let inputs = [product.step, &uniform, product.x, product.norm, &piece.quants, piece.aux()];
             let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, product.outputs)];
-            let grid = match core {
-                Core::MatVec(shape) => {
-                    let tokens = Extent::Tokens { each: 1, block: shape.tokens };
-                    [Extent::Fixed(params.n_pairs.div_ceil(shape.groups * shape.pairs)), tokens, Extent::Fixed(1)]
-                }
-                Core::MatMul => {
-                    let tokens = Extent::Tokens { each: 1, block: MATMUL_TOKENS };
-                    [Extent::Fixed(params.n_pairs.div_ceil(MATMUL_PAIRS)), tokens, Extent::Fixed(1)]
-                }
+            let work = Work {
+                bytes: piece.shape.bytes(),
+                flops_per_token: 2 * (piece.shape.n_rows * params.cols as usize) as u64,
+                ..Work::default()
             };
-            plan.dispatches.push(Dispatch { pipeline: Rc::clone(&pipeline), groups, grid });
-        }
-    }
-
-    fn product_params(&self, product: &Product<'_>, piece: &Piece, id: MatrixId) -> ProductParams {
-        let config = self.config;
-        let heads = config.n_heads * config.head_dim;
-        let cols = match id {
-            MatrixId::AttnOut(_) => heads,
-            MatrixId::Down(_) => config.intermediate_size,
-            _ => config.hidden_size,
-        };
-        ProductParams {
-            n_chunks: piece.shape.layout.n_chunks as u32,
-            n_rows: piece.shape.n_rows as u32,
-            n_pairs: piece.shape.n_rows.div_ceil(2) as u32,
-            first_row: piece.shape.first_row as u32,
-            x_stride: (padded(cols) / 4) as u32,
-            y_stride: product.y_width as u32,
-            cols: cols as u32,
-            eps: config.norm_eps,
-            q_rows: heads as u32,
-            k_rows: (config.n_kv_heads * config.head_dim) as u32,
-            head_dim: config.head_dim as u32,
-            max_seq: self.cache.max_seq() as u32,
+            let grid = core.grid(params.n_pairs);
+            plan.dispatches.push(Dispatch { name: name_of(id), work, pipeline, groups, grid });
         }
     }
 }

@@ -5,22 +5,27 @@ pub mod blueprint;
 mod cache;
 mod forward;
 mod picker;
+pub(crate) mod tuning;
 mod weights;
 
 use std::ops::Range;
 use std::rc::Rc;
 
-use blueprint::Blueprint;
+use blueprint::{Blueprint, MatrixId};
 pub use cache::Cache;
 use forward::Plans;
+pub(crate) use forward::compile;
 use picker::Picker;
 pub use picker::{Picked, Ticket};
+use tuning::Cores;
+pub use tuning::{Kernels, Tuning};
 pub use weights::Weights;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::plan::Step;
+use crate::gpu::tensor::Piece;
 use crate::sampler::Sampling;
 
 /// Most tokens a step takes: what the activations are allocated for.
@@ -35,6 +40,21 @@ const SLICE_LEN: u32 = 256;
 /// In the context: a token that the device chose and nobody has read yet. No vocabulary has it.
 const UNKNOWN: u32 = u32::MAX;
 
+/// A dispatch that was timed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Traced {
+    /// What it computes, such as `"layers.3.qkv"`.
+    pub name: String,
+    /// The kernel's label, which spells its variant.
+    pub kernel: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Bytes of weights, keys and values that it read at least.
+    pub bytes: u64,
+    /// Floating-point operations that it did at least.
+    pub flops: u64,
+}
+
 /// A model on the device, with one context.
 #[derive(Debug)]
 pub struct Model {
@@ -46,7 +66,9 @@ pub struct Model {
     last_pick: (usize, u32),
     cache: Cache,
     weight_bytes: u64,
+    weight_bytes_per_token: u64,
     quantization: String,
+    tuning: Tuning,
     /// Dispatches of the last step.
     n_dispatches: usize,
     /// Logits that are under way in the staging buffer.
@@ -59,15 +81,21 @@ impl Model {
     /// # Errors
     ///
     /// What the device reports, such as [`Error::OutOfMemory`].
-    pub(crate) async fn new(gpu: Rc<Gpu>, blueprint: &Blueprint, weights: &Weights) -> Result<Self> {
+    pub(crate) async fn new(gpu: Rc<Gpu>, blueprint: &Blueprint, weights: &Weights, cores: &Cores) -> Result<Self> {
         let config = blueprint.config()?.clone();
         let guard = gpu.guard();
         let cache = Cache::new(&gpu, &config, blueprint.context_length()?);
-        let plans = Plans::new(&gpu, &config, weights, &cache)?;
+        let plans = Plans::new(&gpu, &config, weights, &cache, cores)?;
         let picker = plans.picker(&gpu);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("warm-up") });
+        plans.warm_up(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        gpu.queue.submit([encoder.finish()]);
         gpu.wait().await?;
         guard.finish().await?;
         let (weight_bytes, quantization) = (weights.bytes(), blueprint.quantization());
+        let looked_up = if config.tie_word_embeddings { &[] } else { weights.matrix(MatrixId::Embedding) };
+        let unread = |piece: &Piece| piece.shape.bytes() / piece.shape.n_rows as u64 * (piece.shape.n_rows as u64 - 1);
+        let weight_bytes_per_token = weight_bytes - looked_up.iter().map(unread).sum::<u64>();
         Ok(Self {
             gpu,
             config,
@@ -76,7 +104,9 @@ impl Model {
             last_pick: (0, UNKNOWN),
             cache,
             weight_bytes,
+            weight_bytes_per_token,
             quantization,
+            tuning: cores.tuning().clone(),
             n_dispatches: 0,
             pending_logits: 0,
         })
@@ -123,6 +153,13 @@ impl Model {
         &self.quantization
     }
 
+    /// Bytes of weights that a decode step must read: all, but of an embedding that is not the output projection too
+    /// only a row.
+    #[must_use]
+    pub fn weight_bytes_per_token(&self) -> u64 {
+        self.weight_bytes_per_token
+    }
+
     /// Bytes of the KV cache.
     #[must_use]
     pub fn kv_bytes(&self) -> u64 {
@@ -133,6 +170,12 @@ impl Model {
     #[must_use]
     pub fn n_dispatches(&self) -> usize {
         self.n_dispatches
+    }
+
+    /// Which kernels were found fastest: give it to the next load on this device, which then need not measure.
+    #[must_use]
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// The kernels in use, by their labels.
@@ -150,14 +193,17 @@ impl Model {
     /// does not hold so many, [`Error::Internal`] for too long a batch. The context is then as before.
     pub fn step(&mut self, ids: &[u32], logits: Range<usize>) -> Result<()> {
         self.check_step(ids, &logits)?;
+        let step = self.begin_step(Some(ids), &logits);
         let mut encoder = self.encoder();
-        self.encode_step(&mut encoder, Some(ids));
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.n_dispatches = self.plans.encode(&mut pass, &step, logits.len());
+        drop(pass);
         self.pending_logits = logits.len();
         if !logits.is_empty() {
-            self.n_dispatches += self.plans.encode_logits(&self.gpu, &mut encoder, logits);
-            self.plans.encode_copy(&mut encoder, self.pending_logits);
+            self.plans.encode_copy(&mut encoder, logits.len());
         }
         self.gpu.queue.submit([encoder.finish()]);
+        self.end_step(Some(ids));
         Ok(())
     }
 
@@ -186,13 +232,15 @@ impl Model {
             None => self.check_room(self.cache.ids().len() + 1)?,
         }
         let n_tokens = ids.map_or(1, <[u32]>::len);
+        let step = self.begin_step(ids, &(n_tokens - 1..n_tokens));
         let mut encoder = self.encoder();
-        self.encode_step(&mut encoder, ids);
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.n_dispatches = self.plans.encode(&mut pass, &step, 1) + self.picker.encode(&self.gpu, &mut pass);
+        drop(pass);
+        let staging = self.picker.encode_copy(&self.gpu, &mut encoder);
         self.pending_logits = 0;
-        self.n_dispatches += self.plans.encode_logits(&self.gpu, &mut encoder, n_tokens - 1..n_tokens);
-        let (n_dispatches, staging) = self.picker.encode(&self.gpu, &mut encoder);
-        self.n_dispatches += n_dispatches;
         let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.end_step(ids);
         Ok(Picker::ticket(self.cache.ids().len(), staging, submission))
     }
 
@@ -209,6 +257,35 @@ impl Model {
             self.cache.set(pos, choice.id);
         }
         Ok(picked)
+    }
+
+    /// Runs `ids` as [`Model::step_and_pick`] does, each dispatch by itself, and tells how long each took. Where the
+    /// device has no timestamps ([`crate::gpu::Offer`]) all times are 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::step`].
+    pub async fn trace(&mut self, ids: &[u32]) -> Result<Vec<Traced>> {
+        self.check_step(ids, &(ids.len() - 1..ids.len()))?;
+        let step = self.begin_step(Some(ids), &(ids.len() - 1..ids.len()));
+        let (body, head) = self.plans.plans(&step, 1);
+        let head_step = Step { n_tokens: 1, ..step };
+        let mut passes = Vec::new();
+        for (plan, step) in [(body, step), (head, head_step), (self.picker.plan(), Step::default())] {
+            let dispatches = plan.dispatches.iter().filter(|dispatch| dispatch.workgroups(&step).is_some());
+            passes.extend(dispatches.map(|dispatch| (step, vec![dispatch])));
+        }
+        let seconds = self.gpu.time(&passes).await?;
+        let traced = passes.iter().zip(seconds).map(|((step, dispatches), seconds)| Traced {
+            name: dispatches[0].name.clone(),
+            kernel: dispatches[0].pipeline.label.clone(),
+            seconds,
+            bytes: dispatches[0].work.bytes(step),
+            flops: dispatches[0].work.flops(step),
+        });
+        let traced = traced.collect();
+        self.end_step(Some(ids));
+        Ok(traced)
     }
 
     /// Waits for the logits that the last step submitted: `[n, vocab_size]`.
@@ -280,16 +357,21 @@ impl Model {
         self.check_room(self.cache.ids().len() + ids.len())
     }
 
-    /// Encodes the tokens of a step, and notes them in the context.
-    fn encode_step(&mut self, encoder: &mut wgpu::CommandEncoder, ids: Option<&[u32]>) {
+    /// Writes what a step over `ids`, or the token on the device, reads.
+    fn begin_step(&self, ids: Option<&[u32]>, logits: &Range<usize>) -> Step {
         let (pos, max_seq) = (self.cache.ids().len() as u32, self.cache.max_seq() as u32);
         let n_tokens = ids.map_or(1, <[u32]>::len) as u32;
         // Decoding spreads a long cache over more workgroups; a batch has enough of them.
         let slice_len = if n_tokens == 1 { SLICE_LEN } else { max_seq };
         let step = Step { pos, n_tokens, first_token: 0, slice_len };
-        self.n_dispatches = self.plans.encode_step(&self.gpu, encoder, ids, &step);
+        self.plans.write(&self.gpu, ids, &step, logits);
+        step
+    }
+
+    /// Notes the tokens of a step in the context.
+    fn end_step(&mut self, ids: Option<&[u32]>) {
         let (picked_pos, picked_id) = self.last_pick;
-        let picked = if picked_pos == pos as usize { picked_id } else { UNKNOWN };
+        let picked = if picked_pos == self.cache.ids().len() { picked_id } else { UNKNOWN };
         self.cache.extend(ids.unwrap_or(&[picked]));
     }
 }

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
-use crate::gpu::plan::{Dispatch, Extent, Plan, Step};
+use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
 use crate::sampler::{Choice, Sampling};
 
 /// In `counts`: the token is in the prompt or the text.
@@ -90,7 +90,9 @@ impl Picker {
         let pick = gpu.storage("pick", PICK_BYTES);
         let pipeline = gpu.pipeline(&Kernel::sample());
         let groups = vec![pipeline.bind(gpu, 0, &[&uniform, logits, &biases, &counts, ids, &pick])];
-        let plan = Plan { dispatches: vec![Dispatch { pipeline, groups, grid: [Extent::Fixed(1); 3] }] };
+        let work = Work { bytes: 4 * vocab_size as u64, ..Work::default() };
+        let dispatch = Dispatch { name: "sample".into(), work, pipeline, groups, grid: [Extent::Fixed(1); 3] };
+        let plan = Plan { dispatches: vec![dispatch] };
         Self { params, uniform, biases, counts, pick, plan, idle: Vec::new() }
     }
 
@@ -131,19 +133,26 @@ impl Picker {
         gpu.queue.write_buffer(&self.counts, 0, bytemuck::cast_slice(&counts));
     }
 
-    /// Encodes the next choice; returns its dispatches, and where the result will be read.
-    pub(super) fn encode(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder) -> (usize, wgpu::Buffer) {
+    /// Encodes the next choice; returns its dispatches.
+    pub(super) fn encode(&mut self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>) -> usize {
         gpu.queue.write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.params));
         self.params.n_drawn += 1;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        let n_dispatches = self.plan.encode(&mut pass, &Step::default());
-        drop(pass);
+        self.plan.encode(pass, &Step::default())
+    }
+
+    /// Encodes the copy of the choice to where it will be read, which is returned.
+    pub(super) fn encode_copy(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder) -> wgpu::Buffer {
         let staging = self.idle.pop().unwrap_or_else(|| {
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             gpu.buffer("pick staging", PICK_BYTES, usage)
         });
         encoder.copy_buffer_to_buffer(&self.pick, 0, &staging, 0, PICK_BYTES);
-        (n_dispatches, staging)
+        staging
+    }
+
+    /// The dispatches of a choice.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// A ticket for what was encoded and submitted.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::blueprint::{Blueprint, MatrixId, norm_bytes};
-use super::forward::compile;
 use crate::config::WeightId;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -39,7 +38,7 @@ impl Weights {
             + self.norms.values().map(wgpu::Buffer::size).sum::<u64>()
     }
 
-    /// Allocates what the blueprint has and this has not yet, and has its kernels compiled.
+    /// Allocates what the blueprint has and this has not yet.
     pub(crate) fn allocate(&mut self, gpu: &Gpu, blueprint: &Blueprint) -> Result<()> {
         for (id, shapes) in blueprint.pieces() {
             let pieces = self.matrices.entry(id).or_default();
@@ -51,7 +50,7 @@ impl Weights {
         for id in blueprint.norms() {
             self.norms.entry(id).or_insert_with(|| gpu.storage(&id.to_string(), bytes));
         }
-        compile(gpu, blueprint)
+        Ok(())
     }
 
     /// Writes the values of a norm.

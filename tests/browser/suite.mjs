@@ -9,6 +9,7 @@ import { check } from './harness.mjs';
 import { serve } from './server.mjs';
 
 const BUILT = fileURLToPath(new URL('../../target/suite', import.meta.url));
+const PACKAGE = fileURLToPath(new URL('../../npm/dist', import.meta.url));
 const PAGE = fileURLToPath(new URL('suite', import.meta.url));
 const LIMIT = 180; // seconds a case: software adapters compile slowly
 
@@ -23,7 +24,7 @@ export async function testSuite(browser) {
   let names = [];
   const ready = await check(`${browser.name}: the engine's cases can be listed`, 120, async () => {
     if (!existsSync(`${BUILT}/suite.js`)) throw new Error(`${BUILT}/suite.js is missing: ./build.sh test builds it`);
-    server = await serve({ '/': PAGE, '/built/': BUILT });
+    server = await serve({ '/': PAGE, '/built/': BUILT, '/helium/': PACKAGE });
     page = await openPage(browser, server.url);
     const all = await page.evaluate(() => globalThis.listCases());
     names = all.filter((name) => CASES.test(name));
@@ -34,8 +35,10 @@ export async function testSuite(browser) {
     if (!ready) return;
     for (const name of names) {
       // The page gives a case up a little before this does, with a new worker for the next.
-      await check(`${browser.name}: ${name}`, LIMIT + 20, () =>
-        page.evaluate((each, limit) => globalThis.runCase(each, limit), name, LIMIT));
+      await check(`${browser.name}: ${name}`, LIMIT + 20, async () => {
+        const leftOut = await page.evaluate((each, limit) => globalThis.runCase(each, limit), name, LIMIT);
+        if (leftOut) console.log(`--    ${browser.name}: ${name} is left out: ${leftOut}`);
+      });
     }
   } finally {
     await page?.close();

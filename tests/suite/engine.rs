@@ -10,7 +10,14 @@ fn main() {
         .into_iter()
         .map(|case| {
             let run = case.run;
-            Trial::test(case.name, move || pollster::block_on(run()).map_err(Failed::from))
+            let name = case.name.clone();
+            Trial::test(case.name, move || {
+                pollster::block_on(run()).map_err(Failed::from)?;
+                if let Some(why) = helium_suite::take_left_out() {
+                    println!("{name} was left out: {why}");
+                }
+                Ok(())
+            })
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit();

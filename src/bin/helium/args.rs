@@ -10,12 +10,13 @@ use helium_webgpu::Error;
 use helium_webgpu::files::ModelFiles;
 use helium_webgpu::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
 use helium_webgpu::loader::LoadOptions;
-use helium_webgpu::model::Model;
+use helium_webgpu::model::{Kernels, Model};
 use helium_webgpu::recipe::Recipe;
 use helium_webgpu::tokenizer::Tokenizer;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Result;
+use crate::tuning;
 
 /// The model.
 #[derive(clap::Args)]
@@ -156,6 +157,10 @@ pub(crate) struct GpuArgs {
     /// Quantise matrices of F32, F16 and BF16 while they load
     #[arg(long, value_name = "q8_0|q4_0|q4_k_m|q6_k|f16")]
     quantize: Option<Recipe>,
+    /// Kernels to use: the fastest as measured once, the fastest of those that do not round activations, those that
+    /// round them to 8 bits, or those that every device has
+    #[arg(long, value_name = "auto|exact|rounded|baseline", default_value = "auto")]
+    kernels: Kernels,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -171,8 +176,8 @@ enum Features {
 }
 
 impl GpuArgs {
-    /// Opens the device and loads the model, with a progress bar if it takes long and somebody watches.
-    pub(crate) async fn load(&self, files: &ModelFiles) -> Result<Model> {
+    /// Opens the device.
+    pub(crate) async fn open(&self) -> Result<Gpu> {
         let gpu_options = GpuOptions {
             adapter: self.adapter.clone(),
             limits: match self.limits {
@@ -185,12 +190,20 @@ impl GpuArgs {
             },
             ..GpuOptions::default()
         };
-        let gpu = Rc::new(Gpu::open(&gpu_options).await?);
-        let options = LoadOptions { context_length: self.context, quantize: self.quantize };
+        Ok(Gpu::open(&gpu_options).await?)
+    }
+
+    /// Opens the device and loads the model, with a progress bar if it takes long and somebody watches.
+    pub(crate) async fn load(&self, files: &ModelFiles) -> Result<Model> {
+        let gpu = Rc::new(self.open().await?);
+        let options = LoadOptions { context_length: self.context, quantize: self.quantize, kernels: self.kernels };
         let mut progress = Progress::new("loading", true);
-        let model = files.load(gpu, options, &mut |done, total| progress.set(done, total)).await;
+        let tuning = tuning::read();
+        let model = files.load(gpu, options, tuning.clone(), &mut |done, total| progress.set(done, total)).await;
         progress.clear();
-        Ok(model?)
+        let model = model?;
+        tuning::write(model.tuning(), &tuning);
+        Ok(model)
     }
 }
 

@@ -12,6 +12,7 @@ mod score;
 mod soup;
 mod synth;
 mod tokenize;
+mod tuning;
 
 use std::process::ExitCode;
 

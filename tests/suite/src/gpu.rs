@@ -4,9 +4,9 @@
 
 use std::rc::Rc;
 
-use helium_webgpu::gpu::Gpu;
 use helium_webgpu::gpu::kernel::Kernel;
-use helium_webgpu::gpu::plan::{Dispatch, Extent, Plan, Step};
+use helium_webgpu::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
+use helium_webgpu::gpu::{Gpu, Offer};
 
 use crate::{open, text};
 
@@ -22,9 +22,14 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Kernels need none of the optional features and no limit above the defaults.
-    pub(crate) async fn open() -> Result<Self, String> {
-        Ok(Self { gpu: open(true).await? })
+    /// Kernels need no limit above the defaults; a plain device has none of the optional features either.
+    pub(crate) async fn open(is_plain: bool) -> Result<Self, String> {
+        Ok(Self { gpu: open(is_plain).await? })
+    }
+
+    /// What the device has besides.
+    pub(crate) fn offer(&self) -> Offer {
+        self.gpu.offer()
     }
 
     /// A storage buffer of `words`, and the guard.
@@ -56,7 +61,8 @@ impl Runner {
     pub(crate) fn run(&self, kernel: &Kernel, groups: &[&[&wgpu::Buffer]], grid: [u32; 3]) {
         let pipeline = self.gpu.pipeline(kernel);
         let groups = groups.iter().enumerate().map(|(i, buffers)| pipeline.bind(&self.gpu, i, buffers)).collect();
-        let plan = Plan { dispatches: vec![Dispatch { pipeline, groups, grid: grid.map(Extent::Fixed) }] };
+        let (name, work) = (String::new(), Work::default());
+        let plan = Plan { dispatches: vec![Dispatch { name, work, pipeline, groups, grid: grid.map(Extent::Fixed) }] };
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         plan.encode(&mut pass, &Step::default());

@@ -72,7 +72,7 @@ const STEPS: [Step; 12] = [
 ];
 
 async fn every_step(name: String, head_dim: usize, n_groups: usize) -> Outcome {
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new(&name);
     for step in &STEPS {
         // Blocks of as many rows as a decoding step needs, and as a batch does.
@@ -198,7 +198,7 @@ impl Cached {
 async fn combine() -> Outcome {
     // What attention leaves as the maximum of a slice that a query does not see.
     const NOTHING: f32 = -1e30;
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new("attention_combine");
     for (n_heads, head_dim, n_slices, n_tokens) in [(1, 12, 2, 1), (5, 64, 3, 1), (3, 128, 16, 5), (2, 256, 7, 2)] {
         let stride = n_heads * head_dim + 4;

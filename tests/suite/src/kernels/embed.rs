@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// A matrix in three pieces, a dispatch each, and rows that none of them has.
 async fn every_piece(name: String, dtype: Dtype) -> Outcome {
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new(&name);
     let widths: [usize; 3] = match dtype.block_len() {
         1 => [60, 1757, 32],

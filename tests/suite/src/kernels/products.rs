@@ -1,7 +1,8 @@
 //! `matvec` and `matmul` with every dtype and every epilogue.
 
 use helium_webgpu::format::Dtype;
-use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MATMUL_PAIRS, MATMUL_TOKENS, MatVecShape};
+use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers};
+use helium_webgpu::gpu::plan::Step;
 
 use super::weights::Weights;
 use super::{Want, check, untouched};
@@ -10,15 +11,20 @@ use crate::reference::{Bounded, store};
 use crate::{Case, Outcome};
 
 pub(super) fn cases() -> Vec<Case> {
+    let tiled = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: 4, ..MatVecShape::default() };
     let cores = [
         ("matvec", Core::MatVec(MatVecShape::default())),
         // Several row pairs and tokens a group.
-        ("matvec_tiled", Core::MatVec(MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: 4 })),
-        ("matmul", Core::MatMul),
+        ("matvec_tiled", Core::MatVec(tiled)),
+        ("matmul", Core::MatMul(Numbers::F32)),
+        ("matvec_i8", Core::MatVec(MatVecShape { groups: 8, numbers: Numbers::I8, ..MatVecShape::default() })),
+        ("matvec_tiled_i8", Core::MatVec(MatVecShape { pairs: 8, numbers: Numbers::I8, ..tiled })),
+        ("matmul_f16", Core::MatMul(Numbers::F16)),
+        ("matmul_i8", Core::MatMul(Numbers::I8)),
     ];
     let mut cases = Vec::new();
     for (word, core) in cores {
-        for dtype in Dtype::ALL {
+        for dtype in Dtype::ALL.into_iter().filter(|dtype| core.numbers().hold(*dtype)) {
             let name = format!("{word}_{}", dtype.name().to_lowercase());
             cases.push(Case::new(name.clone(), move || every_shape(name, core, dtype)));
         }
@@ -26,9 +32,22 @@ pub(super) fn cases() -> Vec<Case> {
         let name = format!("{word}_epilogues");
         cases.push(Case::new(name.clone(), move || every_epilogue(name, core, Dtype::Q4_1)));
     }
-    let name = "matvec_workgroups";
-    cases.push(Case::new(name, move || every_workgroup(name.into(), Dtype::Q4_0)));
+    for (name, numbers) in [("matvec_workgroups", Numbers::F32), ("matvec_workgroups_i8", Numbers::I8)] {
+        cases.push(Case::new(name, move || every_workgroup(name.into(), Dtype::Q4_0, numbers)));
+    }
     cases
+}
+
+/// A device that has what `core` needs, and whether it has.
+async fn runner(core: Core) -> Result<(Runner, bool), String> {
+    let runner = Runner::open(core.numbers() == Numbers::F32).await?;
+    let offer = runner.offer();
+    let has_numbers = match core.numbers() {
+        Numbers::F32 => true,
+        Numbers::F16 => offer.f16,
+        Numbers::I8 => offer.packed_dot,
+    };
+    Ok((runner, has_numbers))
 }
 
 /// Rows, of columns, from a row of the whole matrix on; tokens, from a row of x on.
@@ -80,7 +99,10 @@ fn shapes(core: Core, dtype: Dtype) -> [Shape; 6] {
 }
 
 async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
-    let runner = Runner::open().await?;
+    let (runner, has_numbers) = runner(core).await?;
+    if !has_numbers {
+        return crate::left_out("this adapter does not have its numbers");
+    }
     let mut random = Random::new(&name);
     for shape in shapes(core, dtype) {
         let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
@@ -91,7 +113,10 @@ async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
 }
 
 async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
-    let runner = Runner::open().await?;
+    let (runner, has_numbers) = runner(core).await?;
+    if !has_numbers {
+        return crate::left_out("this adapter does not have its numbers");
+    }
     let mut random = Random::new(&name);
     let widths = widths(dtype);
     // Every epilogue with two shapes; the rows of gate and up are as many each.
@@ -130,19 +155,26 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
     Ok(())
 }
 
-/// Ways to share rows among the threads of a workgroup, at most 256 of them.
-async fn every_workgroup(name: String, dtype: Dtype) -> Outcome {
-    let runner = Runner::open().await?;
+/// Ways to share rows among the threads of a workgroup, at most 256 of them, and with the subgroups that there are.
+async fn every_workgroup(name: String, dtype: Dtype, numbers: Numbers) -> Outcome {
+    // With subgroups where there are any: the plain device's are in the other cases.
+    let runner = Runner::open(false).await?;
+    let offer = runner.offer();
+    if numbers == Numbers::I8 && !offer.packed_dot {
+        return crate::left_out("this adapter has no dot4I8Packed");
+    }
     let mut random = Random::new(&name);
     let widths = widths(dtype);
     for shape in [Shape::new(7, widths[3], 2, 2, 1), Shape::new(172, widths[4], 0, 1, 0)] {
         let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
         let input = Input::new(&runner, shape, &mut random);
         let shapes =
-            [(1, 1, 1, 1), (1, 64, 4, 4), (4, 8, 2, 1), (8, 4, 4, 4), (8, 4, 4, 1), (32, 8, 1, 1), (64, 1, 1, 4)];
+            [(1, 1, 1, 1), (1, 64, 4, 4), (4, 8, 2, 1), (8, 4, 8, 4), (8, 4, 4, 1), (32, 8, 1, 1), (64, 1, 1, 4)];
         for (lanes, groups, pairs, tokens) in shapes {
-            let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens });
-            plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+            for joined in [1, offer.subgroup.min(lanes)] {
+                let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, numbers });
+                plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+            }
         }
     }
     Ok(())
@@ -184,9 +216,9 @@ impl Input {
     }
 
     /// The product with `weights` that each token comes to.
-    fn expected(&self, weights: &Weights, has_norm: bool) -> Vec<Vec<Bounded>> {
+    fn expected(&self, weights: &Weights, has_norm: bool, core: Core) -> Vec<Vec<Bounded>> {
         let norm = has_norm.then_some((&self.norm[..], self.eps));
-        self.x.chunks_exact(self.stride).map(|x| weights.matrix.product(x, norm)).collect()
+        self.x.chunks_exact(self.stride).map(|x| weights.matrix.product(x, norm, core.numbers())).collect()
     }
 }
 
@@ -261,12 +293,8 @@ fn dispatch(
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
     let inputs = [&step, &params_buffer, &input.x_buffer, norm, &weights.quants, &weights.aux];
-    let grid = match core {
-        Core::MatVec(MatVecShape { groups, pairs, tokens, .. }) => {
-            [params.n_pairs.div_ceil(groups * pairs), (n_tokens as u32).div_ceil(tokens), 1]
-        }
-        Core::MatMul => [params.n_pairs.div_ceil(MATMUL_PAIRS), (n_tokens as u32).div_ceil(MATMUL_TOKENS), 1],
-    };
+    let step_values = Step { n_tokens: n_tokens as u32, ..Step::default() };
+    let grid = core.grid(params.n_pairs).map(|extent| extent.resolve(&step_values));
     runner.run(&kernel, &[&inputs, outputs], grid);
     let n_rows = weights.matrix.n_rows;
     format!("{}, {n_rows} rows of {cols} from row {first_row} on, {n_tokens} tokens after {first_token}", kernel.label)
@@ -295,7 +323,7 @@ async fn plain(
     let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, 9, &[&y]);
 
     let mut wanted: Vec<Want> = before.iter().map(|y| Want::Kept(y.to_bits())).collect();
-    for (token, products) in input.expected(weights, has_norm).into_iter().enumerate() {
+    for (token, products) in input.expected(weights, has_norm, core).into_iter().enumerate() {
         for (row, product) in products.into_iter().enumerate() {
             let at = token * y_stride + first_row + row;
             wanted[at] = Want::Float(match epilogue {
@@ -317,7 +345,7 @@ async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) 
     let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, &[&y]);
 
     let mut wanted = untouched(n_tokens * y_stride);
-    for (token, products) in input.expected(weights, true).into_iter().enumerate() {
+    for (token, products) in input.expected(weights, true, core).into_iter().enumerate() {
         let (gate, up) = products.split_at(n_rows);
         for (row, (gate, up)) in gate.iter().zip(up).enumerate() {
             wanted[token * y_stride + first_row + row] = Want::Float(store::gate_up(*gate, *up));
@@ -345,7 +373,7 @@ async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &
     let weights = Weights::new(runner, dtype, n_rows, cols, random)?;
     let mut input = Input::new(runner, shape, random);
     // Keys and values must stay below 65504, where f16 ends, also when rotated and with the largest weights.
-    let products = input.expected(&weights, true).into_iter().flatten();
+    let products = input.expected(&weights, true, core).into_iter().flatten();
     let largest = products.fold(0.0, |largest: f64, product| largest.max(product.value.abs()));
     for g in &mut input.norm {
         *g *= (30_000.0 / largest).min(1.0) as f32;
@@ -377,7 +405,7 @@ async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &
 
     let mut wanted_q = untouched(n_tokens * q_stride);
     let [mut wanted_k, mut wanted_v] = [untouched(cache_len), untouched(cache_len)];
-    for (token, products) in input.expected(&weights, true).into_iter().enumerate() {
+    for (token, products) in input.expected(&weights, true, core).into_iter().enumerate() {
         let pos = pos + token;
         for (i, head_rows) in products.chunks_exact(head_dim).enumerate() {
             let head = first_head + i;

@@ -146,7 +146,7 @@ fn at(temperature: f32) -> Sampling {
 }
 
 async fn greedy() -> Outcome {
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new("sample_greedy");
     for n in [1, 2, 255, 256, 257, 515, 49_152] {
         agrees(&runner, &format!("{n} logits"), &logits(&mut random, n, 8.0), &at(0.0), &[]).await?;
@@ -161,7 +161,7 @@ async fn greedy() -> Outcome {
 }
 
 async fn draws() -> Outcome {
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new("sample_draws");
     let settings = [
         at(1.0),
@@ -186,7 +186,7 @@ async fn draws() -> Outcome {
 }
 
 async fn penalties() -> Outcome {
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new("sample_penalties");
     let base = Sampling { top_p: 0.9, ..at(0.8) };
     for sampling in [
@@ -203,7 +203,7 @@ async fn penalties() -> Outcome {
 
 /// Where the cut lies beyond what is sorted.
 async fn undecided() -> Outcome {
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new("sample_undecided");
     let flat = logits(&mut random, 40_000, 0.01);
     for sampling in [Sampling { top_p: 0.9, ..at(1.0) }, Sampling { top_k: 5000, ..at(1.0) }, at(1.0)] {
@@ -216,7 +216,7 @@ async fn undecided() -> Outcome {
 }
 
 async fn nonsense() -> Outcome {
-    let runner = Runner::open().await?;
+    let runner = Runner::open(true).await?;
     let mut random = Random::new("sample_nonsense");
     for (at_id, value) in [(0, f32::NAN), (999, f32::INFINITY), (500, f32::NEG_INFINITY)] {
         for sampling in [at(0.0), at(1.0)] {

@@ -1,6 +1,7 @@
-//! Twin of `matvec.wgsl` and `matmul.wgsl`: rows of W times x, with or without `RMSNorm`.
+//! Twin of `matvec.wgsl` and `matmul.wgsl`: rows of W times x, with or without `RMSNorm`, and with x rounded or not.
 
 use helium_webgpu::format::{Dtype, blocks};
+use helium_webgpu::gpu::kernel::Numbers;
 
 use super::{Bounded, ROUNDING};
 
@@ -45,7 +46,7 @@ impl Matrix {
     }
 
     /// `W·x` for one token; with a norm `W·(g ⊙ x / sqrt(mean(x²) + eps))`.
-    pub(crate) fn product(&self, x: &[f32], norm: Option<(&[f32], f32)>) -> Vec<Bounded> {
+    pub(crate) fn product(&self, x: &[f32], norm: Option<(&[f32], f32)>, numbers: Numbers) -> Vec<Bounded> {
         let mut scaled: Vec<f64> = x[..self.cols].iter().map(|x| f64::from(*x)).collect();
         if let Some((norm, eps)) = norm {
             let mean = scaled.iter().map(|x| x * x).sum::<f64>() / self.cols as f64;
@@ -54,6 +55,10 @@ impl Matrix {
                 *x *= f64::from(*g) / rms;
             }
         }
+        let unsure = if numbers == Numbers::I8 { round_to_bytes(&mut scaled) } else { vec![0.0; self.cols] };
+        // In f16 every product errs by some 2^-11 of what it is, and so does every sum of four; a quant is up to twice
+        // as large as the weight that it stands for. They err in all directions.
+        let halves = if numbers == Numbers::F16 { (6.0 / (self.cols as f64).sqrt()).min(1.0) / 512.0 } else { 0.0 };
         // A sum of n numbers in any order errs by at most n roundings of the sum of magnitudes, and as roundings
         // go up and down, in practice by half of sqrt(n) of them. Four more are for what each number went through:
         // scale, offset, norm, and the reciprocal root, which WGSL allows two units in the last place.
@@ -62,8 +67,25 @@ impl Matrix {
         rows.map(|(weights, magnitudes)| {
             let value = weights.iter().zip(&scaled).map(|(w, x)| w * x).sum();
             let magnitude: f64 = magnitudes.iter().zip(&scaled).map(|(m, x)| m * x.abs()).sum();
-            Bounded { value, error: n_roundings * ROUNDING * magnitude }
+            let unsure: f64 = magnitudes.iter().zip(&unsure).map(|(m, x)| m * x).sum();
+            Bounded { value, error: (n_roundings * ROUNDING + halves) * magnitude + unsure }
         })
         .collect()
     }
+}
+
+/// Rounds sixteen numbers after another to 127ths of their largest. Returns how far off each may be because it lies
+/// between two of them, and f32 may decide otherwise than f64.
+fn round_to_bytes(x: &mut [f64]) -> Vec<f64> {
+    let mut unsure = Vec::with_capacity(x.len());
+    for half in x.chunks_mut(CHUNK / 2) {
+        let unit = half.iter().fold(0.0, |largest: f64, x| largest.max(x.abs())) / 127.0;
+        for x in half {
+            let exact = if unit > 0.0 { *x / unit } else { 0.0 };
+            let is_tie = (exact - exact.floor() - 0.5).abs() < 1e-3;
+            unsure.push(if is_tie { unit } else { 0.0 });
+            *x = exact.round() * unit;
+        }
+    }
+    unsure
 }

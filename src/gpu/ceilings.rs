@@ -1,0 +1,96 @@
+//! What the device can do at most, measured: how fast it copies, and how fast it multiplies and adds.
+
+use web_time::Instant;
+
+use super::Gpu;
+use super::kernel::Kernel;
+use crate::error::Result;
+
+/// Bytes of a copy: more than caches hold, and within any buffer limit.
+const COPY_BYTES: u64 = 128 << 20;
+
+/// Threads that multiply, rounds of each, and operations of a round.
+const THREADS: u32 = 1 << 14;
+const ROUNDS: u32 = 256;
+const FLOPS_PER_ROUND: u32 = 2 * 64;
+
+/// Seconds of work between two waits, at least: what submitting and waiting take is little of it.
+const SECONDS: f64 = 0.02;
+
+/// The ceiling is the best of so many.
+const RUNS: usize = 5;
+
+impl Gpu {
+    /// The best rate of a copy from buffer to buffer, in GB/s of bytes read; it writes as many.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::OutOfMemory`], and what else the device reported.
+    pub async fn copy_gbps(&self) -> Result<f64> {
+        let guard = self.guard();
+        let from = self.uncounted("copy", COPY_BYTES, wgpu::BufferUsages::COPY_SRC);
+        let to = self.uncounted("copy", COPY_BYTES, wgpu::BufferUsages::COPY_DST);
+        let copy = |encoder: &mut wgpu::CommandEncoder, n: u32| {
+            for _ in 0..n {
+                encoder.copy_buffer_to_buffer(&from, 0, &to, 0, COPY_BYTES);
+            }
+        };
+        let rate = self.best_rate(copy).await;
+        from.destroy();
+        to.destroy();
+        guard.finish().await?;
+        Ok(rate? * COPY_BYTES as f64 / 1e9)
+    }
+
+    /// The best rate of multiplications and additions in f32, in GFLOP/s.
+    ///
+    /// # Errors
+    ///
+    /// What the device reported.
+    pub async fn gflops(&self) -> Result<f64> {
+        let y = self.uncounted("multiply_add", u64::from(THREADS) * 16, wgpu::BufferUsages::STORAGE);
+        let pipeline = self.pipeline(&Kernel::multiply_add(ROUNDS));
+        let group = pipeline.bind(self, 0, &[&y]);
+        let compute = |encoder: &mut wgpu::CommandEncoder, n: u32| {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline.compiled);
+            pass.set_bind_group(0, &group, &[]);
+            for _ in 0..n {
+                pass.dispatch_workgroups(THREADS / 64, 1, 1);
+            }
+        };
+        let rate = self.best_rate(compute).await;
+        y.destroy();
+        Ok(rate? * f64::from(THREADS) * f64::from(ROUNDS) * f64::from(FLOPS_PER_ROUND) / 1e9)
+    }
+
+    /// How often a second the device does what `encode` encodes so many times.
+    async fn best_rate(&self, encode: impl Fn(&mut wgpu::CommandEncoder, u32)) -> Result<f64> {
+        let seconds = async |n: u32| -> Result<f64> {
+            let descriptor = wgpu::CommandEncoderDescriptor { label: Some("ceiling") };
+            let mut encoder = self.device.create_command_encoder(&descriptor);
+            encode(&mut encoder, n);
+            let begin = Instant::now();
+            self.queue.submit([encoder.finish()]);
+            self.wait().await?;
+            Ok(begin.elapsed().as_secs_f64())
+        };
+        // The first clears buffers and finishes compiling, too.
+        seconds(1).await?;
+        let mut n = 1;
+        while seconds(n).await? < SECONDS && n < 1 << 12 {
+            n *= 2;
+        }
+        let mut fastest = f64::INFINITY;
+        for _ in 0..RUNS {
+            fastest = fastest.min(seconds(n).await?);
+        }
+        Ok(f64::from(n) / fastest)
+    }
+
+    /// A buffer that [`Gpu::allocated_bytes`] leaves out: the caller destroys it.
+    pub(crate) fn uncounted(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let label = Some(label);
+        self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+    }
+}

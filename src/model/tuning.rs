@@ -1,0 +1,433 @@
+//! Which kernel computes the products: candidates enter, the one that is fastest on this device with this model's
+//! matrices leaves.
+//!
+//! Measured once a device and shape, on the model's own matrices, as soon as they are allocated: what they hold does
+//! not matter for time. [`Tuning`] remembers.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use web_time::Instant;
+
+use super::blueprint::{Blueprint, MatrixId};
+use super::forward::{ProductParams, role};
+use super::weights::Weights;
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::format::Dtype;
+use crate::format::repack::Layout;
+use crate::gpu::kernel::{Core, Kernel, MatVecShape, Numbers};
+use crate::gpu::plan::{Dispatch, Step, Work};
+use crate::gpu::tensor::{Piece, PieceShape, padded};
+use crate::gpu::{Gpu, Offer};
+
+/// What measuring may take in all, in seconds; what is not measured by then gets the kernels that every device has.
+const BUDGET: f64 = 0.4;
+
+/// A measurement lasts about so long, in seconds: browsers round timestamps to 0.1 ms.
+const PASS_SECONDS: f64 = 0.002;
+
+/// How much faster than the kernel for every device another must be: timing is not exact, and rounding costs quality.
+const GAIN: f64 = 1.03;
+const ROUNDED_GAIN: f64 = 1.10;
+
+/// Types that are measured: those with most weights. Others follow the first.
+const N_DTYPES: usize = 2;
+
+/// Rows of the matrix that shows whether a kernel computes right on this device.
+const CHECK_ROWS: usize = 64;
+
+/// Entries that are remembered, before all are forgotten.
+const MAX_ENTRIES: usize = 256;
+
+/// Which kernels a model may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kernels {
+    /// The fastest on the device, as measured; some round activations.
+    #[default]
+    Auto,
+    /// The fastest of those that do not round.
+    Exact,
+    /// Those that round activations to eight bits, wherever the device has them.
+    Rounded,
+    /// Those that every device has.
+    Baseline,
+}
+
+impl Kernels {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Exact, Self::Rounded, Self::Baseline];
+
+    /// The name in options, such as `"auto"`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Exact => "exact",
+            Self::Rounded => "rounded",
+            Self::Baseline => "baseline",
+        }
+    }
+}
+
+impl FromStr for Kernels {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|kernels| kernels.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|kernels| kernels.name()).collect();
+            Error::InvalidArgument(format!("{name:?} is no choice of kernels; expected one of {}", names.join(", ")))
+        })
+    }
+}
+
+/// What was found fastest, by device and shape; to be kept and given to the next load.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tuning {
+    labels: BTreeMap<String, String>,
+}
+
+impl Tuning {
+    /// Reads what [`Tuning::to_json`] wrote. Anything else is as good as nothing: it is measured again.
+    #[must_use]
+    pub fn from_json(text: &str) -> Self {
+        Self { labels: serde_json::from_str(text).unwrap_or_default() }
+    }
+
+    /// A JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::json!(self.labels).to_string()
+    }
+}
+
+/// Whether a product is for one token or for many.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Count {
+    One,
+    Many,
+}
+
+/// The kernels of a model's products, by what they are for and the type of the weights.
+#[derive(Debug, Default)]
+pub(crate) struct Cores {
+    kernels: Kernels,
+    /// The dtypes that were looked at, those with most weights first.
+    dtypes: Vec<Dtype>,
+    chosen: BTreeMap<(Count, Dtype), Core>,
+    one: Vec<Core>,
+    many: Vec<Core>,
+    /// Seconds that measuring took so far.
+    spent: f64,
+    tuning: Tuning,
+}
+
+impl Cores {
+    /// The choice before anything was measured.
+    pub(crate) fn new(gpu: &Gpu, kernels: Kernels, tuning: Tuning) -> Self {
+        let [one, many] = [Count::One, Count::Many].map(|count| candidates(gpu, kernels, count));
+        Self { kernels, one, many, tuning, ..Self::default() }
+    }
+
+    /// What to remember.
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// The kernel for products with weights of `dtype`.
+    pub(super) fn get(&self, count: Count, dtype: Dtype) -> Core {
+        let leading = self.dtypes.first().and_then(|first| self.chosen.get(&(count, *first)));
+        let chosen = self.chosen.get(&(count, dtype)).or(leading);
+        let mut all = chosen.into_iter().chain(self.candidates(count));
+        all.find(|core| core.numbers().hold(dtype)).copied().unwrap_or(Core::MatMul(Numbers::F32))
+    }
+
+    /// The first is for every device.
+    fn candidates(&self, count: Count) -> &[Core] {
+        match count {
+            Count::One => &self.one,
+            Count::Many => &self.many,
+        }
+    }
+
+    /// Measures for the types that the blueprint has and this has not seen yet.
+    pub(crate) async fn measure(&mut self, gpu: &Gpu, blueprint: &Blueprint, weights: &Weights) -> Result<()> {
+        let config = blueprint.config()?;
+        let dtypes = blueprint.dtypes();
+        for dtype in dtypes.iter().copied().take(N_DTYPES) {
+            for count in [Count::One, Count::Many] {
+                let candidates: Vec<_> =
+                    self.candidates(count).iter().copied().filter(|core| core.numbers().hold(dtype)).collect();
+                let is_measured = matches!(self.kernels, Kernels::Auto | Kernels::Exact) && gpu.offer().timestamps;
+                if !is_measured || candidates.len() < 2 || self.chosen.contains_key(&(count, dtype)) {
+                    continue;
+                }
+                let Some(bench) = Bench::new(gpu, config, blueprint, weights, dtype, count) else { continue };
+                let key = self.key(gpu, &bench.first.shape, count);
+                let remembered = self.tuning.labels.get(&key);
+                let remembered = candidates.iter().find(|core| Some(&core.label()) == remembered);
+                if let Some(core) = remembered {
+                    self.chosen.insert((count, dtype), *core);
+                } else if self.spent < BUDGET {
+                    let begin = Instant::now();
+                    let core = bench.fastest(&candidates, BUDGET - self.spent).await?;
+                    bench.destroy();
+                    self.spent += begin.elapsed().as_secs_f64();
+                    self.chosen.insert((count, dtype), core);
+                    if self.tuning.labels.len() >= MAX_ENTRIES {
+                        self.tuning.labels.clear();
+                    }
+                    self.tuning.labels.insert(key, core.label());
+                }
+            }
+        }
+        self.dtypes = dtypes;
+        Ok(())
+    }
+
+    /// What a choice depends on.
+    fn key(&self, gpu: &Gpu, shape: &PieceShape, count: Count) -> String {
+        let info = gpu.adapter_info();
+        let words = [
+            env!("CARGO_PKG_VERSION").to_owned(),
+            info.backend.to_string(),
+            gpu.adapter_name(),
+            info.driver_info.clone(),
+            self.kernels.name().to_owned(),
+            format!("{count:?}").to_lowercase(),
+            format!("{} {}x{}", shape.layout.dtype.name(), shape.n_rows, 32 * shape.layout.n_chunks),
+        ];
+        words.join(" | ")
+    }
+}
+
+/// The kernels to choose from.
+///
+/// An adapter that computes on the CPU loads every element by itself and has little use for workgroup memory: there
+/// a few threads keep sixteen rows by up to four tokens in registers. Measured on lavapipe, this decodes 5 times as
+/// fast as the shape for GPUs, and prefills 4 times as fast as tiles. The others are not tried there, since compiling
+/// each takes such an adapter long.
+fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
+    let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
+    let shape = |lanes: u32, groups, pairs, numbers| MatVecShape {
+        lanes,
+        groups,
+        pairs,
+        tokens: 1,
+        joined: subgroup.min(lanes),
+        numbers,
+    };
+    let mut all: Vec<Core> = match (gpu.is_software(), count) {
+        (true, Count::One) => [Numbers::F32, Numbers::I8].map(|numbers| Core::MatVec(shape(8, 4, 8, numbers))).into(),
+        (true, Count::Many) => [Numbers::F32, Numbers::I8]
+            .map(|numbers| Core::MatVec(MatVecShape { tokens: 4, ..shape(8, 4, 8, numbers) }))
+            .into(),
+        (false, Count::One) => vec![
+            Core::MatVec(MatVecShape::default()),
+            Core::MatVec(shape(32, 2, 1, Numbers::F32)),
+            Core::MatVec(shape(16, 8, 1, Numbers::F32)),
+            Core::MatVec(shape(32, 4, 2, Numbers::F32)),
+            Core::MatVec(shape(32, 8, 1, Numbers::I8)),
+            Core::MatVec(shape(32, 4, 2, Numbers::I8)),
+        ],
+        (false, Count::Many) => [Numbers::F32, Numbers::F16, Numbers::I8].map(Core::MatMul).into(),
+    };
+    all.retain(|core| match core.numbers() {
+        Numbers::F32 => true,
+        Numbers::F16 => f16 && kernels == Kernels::Auto,
+        Numbers::I8 => packed_dot && matches!(kernels, Kernels::Auto | Kernels::Rounded),
+    });
+    // Without subgroups two of them are the same.
+    all.dedup();
+    match kernels {
+        Kernels::Auto | Kernels::Exact => {}
+        Kernels::Rounded => all.sort_by_key(|core| core.numbers() != Numbers::I8),
+        Kernels::Baseline => all.truncate(1),
+    }
+    all
+}
+
+/// Products to be timed: with the matrix of one type that has most weights, in layer after layer.
+struct Bench<'a> {
+    gpu: &'a Gpu,
+    config: &'a ModelConfig,
+    id: MatrixId,
+    pieces: Vec<&'a Piece>,
+    first: &'a Piece,
+    step: Step,
+    step_buffer: wgpu::Buffer,
+    x: wgpu::Buffer,
+    y: wgpu::Buffer,
+    y_width: usize,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        gpu: &'a Gpu,
+        config: &'a ModelConfig,
+        blueprint: &Blueprint,
+        weights: &'a Weights,
+        dtype: Dtype,
+        count: Count,
+    ) -> Option<Self> {
+        // QKV's epilogue writes to a cache, which is not there yet.
+        let is_plain = |id: MatrixId| match id {
+            MatrixId::Qkv(_) => false,
+            MatrixId::Embedding => config.tie_word_embeddings,
+            _ => true,
+        };
+        let of_dtype = |id| weights.matrix(id).iter().filter(move |piece| piece.shape.layout.dtype == dtype);
+        let bytes = |id| of_dtype(id).map(|piece| piece.shape.bytes()).max().unwrap_or(0);
+        let ids: Vec<_> = blueprint.pieces().map(|(id, _)| id).filter(|id| is_plain(*id) && bytes(*id) > 0).collect();
+        // A layer's matrices are most of a model, even where the output projection is the largest of all.
+        let id = *ids.iter().max_by_key(|id| (id.is_of_layer(), bytes(**id)))?;
+        let same = ids.iter().filter(|other| other.of_first_layer() == id.of_first_layer());
+        let pieces: Vec<_> = same.flat_map(|id| of_dtype(*id)).collect();
+        let first = *pieces.first()?;
+        let n_tokens = match count {
+            Count::One => 1,
+            Count::Many if gpu.is_software() => 4,
+            Count::Many => 32,
+        };
+        let step = Step { pos: 0, n_tokens, first_token: 0, slice_len: 1 };
+        let y_width = padded(match id {
+            MatrixId::Embedding | MatrixId::Output => config.vocab_size,
+            MatrixId::GateUp(_) | MatrixId::Gate(_) | MatrixId::Up(_) => config.intermediate_size,
+            _ => config.hidden_size,
+        });
+        // x, and after it the norm.
+        let x: Vec<f32> = (0..(n_tokens as usize + 1) * 32 * first.shape.layout.n_chunks)
+            .map(|i| noise(i) as f32 / (1 << 31) as f32 - 1.0)
+            .collect();
+        let y = vec![0.0_f32; n_tokens as usize * y_width];
+        Some(Self {
+            gpu,
+            config,
+            id,
+            pieces,
+            first,
+            step,
+            step_buffer: scratch(gpu, bytemuck::bytes_of(&step)),
+            x: scratch(gpu, bytemuck::cast_slice(&x)),
+            y: scratch(gpu, bytemuck::cast_slice(&y)),
+            y_width,
+        })
+    }
+
+    /// The core to use; the first is for every device.
+    async fn fastest(&self, candidates: &[Core], budget: f64) -> Result<Core> {
+        let begin = Instant::now();
+        let right = self.check(candidates).await?;
+        let mut left: Vec<Core> =
+            candidates.iter().zip(right).filter_map(|(core, is_right)| is_right.then_some(*core)).collect();
+        // One matrix each, which also makes the driver do what it left for the first time; then, where that is
+        // too short to be measured, as many as it takes.
+        let mut times = self.time(&left, 1).await?;
+        for _ in 0..2 {
+            let least = times.iter().copied().fold(f64::INFINITY, f64::min).max(1e-6);
+            let spent = begin.elapsed().as_secs_f64();
+            if least * left.len() as f64 > budget - spent {
+                break;
+            }
+            let keep: Vec<bool> = times.iter().map(|time| *time < 2.0 * least).collect();
+            let mut kept = keep.iter();
+            left.retain(|core| kept.next() == Some(&true) || *core == candidates[0]);
+            let n = ((PASS_SECONDS / least).ceil() as usize).clamp(1, self.pieces.len());
+            times = self.time(&left, n).await?;
+        }
+        let weighted = |(core, time): (&Core, &f64)| {
+            let gain = match core.numbers() {
+                _ if *core == candidates[0] => 1.0,
+                Numbers::F32 => GAIN,
+                Numbers::F16 | Numbers::I8 => ROUNDED_GAIN,
+            };
+            (*core, time * gain)
+        };
+        let fastest = left.iter().zip(&times).map(weighted).min_by(|a, b| a.1.total_cmp(&b.1));
+        Ok(fastest.map_or(candidates[0], |(core, _)| core))
+    }
+
+    /// Seconds that each of `cores` takes for `n` matrices.
+    async fn time(&self, cores: &[Core], n: usize) -> Result<Vec<f64>> {
+        let dispatches: Vec<Vec<Dispatch>> = cores
+            .iter()
+            .map(|core| self.pieces[..n].iter().map(|piece| self.dispatch(*core, piece, &self.y)).collect())
+            .collect();
+        let passes: Vec<_> = dispatches.iter().map(|dispatches| (self.step, dispatches.iter().collect())).collect();
+        self.gpu.time(&passes).await
+    }
+
+    /// Which of `cores` compute the same as the first, on a small matrix.
+    async fn check(&self, cores: &[Core]) -> Result<Vec<bool>> {
+        use wgpu::BufferUsages as Usage;
+        let layout: Layout = self.first.shape.layout;
+        // An even number, whichever rows make a pair.
+        let n_rows = CHECK_ROWS.min(self.first.shape.n_rows & !1).max(1);
+        let piece = Piece::new(self.gpu, "check", PieceShape { layout, first_row: 0, n_rows });
+        // As f16 these are numbers around 0.06, as f32 tiny but normal ones, as integers anything.
+        let words = |n: usize| -> Vec<u32> { (0..n).map(|i| 0x2c00_2c00 | noise(i) & 0x03ff_03ff).collect() };
+        piece.write_rows(
+            self.gpu,
+            0,
+            &words(n_rows * layout.quants_row_words()),
+            &words(n_rows * layout.aux_row_words()),
+        );
+        let bytes = self.y.size();
+        let outputs = self.gpu.uncounted("check", bytes * cores.len() as u64, Usage::COPY_DST | Usage::MAP_READ);
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("check") };
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        for (core, i) in cores.iter().zip(0..) {
+            encoder.clear_buffer(&self.y, 0, None);
+            let dispatch = self.dispatch(*core, &piece, &self.y);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            dispatch.encode(&mut pass, &self.step);
+            drop(pass);
+            encoder.copy_buffer_to_buffer(&self.y, 0, &outputs, i * bytes, bytes);
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        let all: Vec<f32> = self.gpu.read(&outputs, cores.len() * bytes as usize / 4).await?;
+        outputs.destroy();
+        piece.destroy();
+        let mut all = all.chunks_exact(bytes as usize / 4);
+        let expected = all.next().unwrap_or_default();
+        let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, y| largest.max(y.abs()));
+        let is_near = |(found, core): (&[f32], &Core)| {
+            let tolerance = if core.numbers() == Numbers::F32 { 1e-4 } else { 0.03 };
+            // Not a number is not near.
+            expected.iter().zip(found).all(|(a, b)| (a - b).abs() <= tolerance * largest)
+        };
+        Ok(std::iter::once(true).chain(all.zip(&cores[1..]).map(is_near)).collect())
+    }
+
+    fn dispatch(&self, core: Core, piece: &Piece, y: &wgpu::Buffer) -> Dispatch {
+        let (epilogue, is_normalised) = role(self.id);
+        let pipeline = self.gpu.pipeline(&Kernel::product(core, piece.shape.layout.dtype, epilogue, is_normalised));
+        let params = ProductParams::new(self.config, 0, self.y_width, piece, self.id);
+        let uniform = scratch(self.gpu, bytemuck::bytes_of(&params));
+        let inputs = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux()];
+        let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, &[y])];
+        Dispatch { name: String::new(), work: Work::default(), pipeline, groups, grid: core.grid(params.n_pairs) }
+    }
+
+    fn destroy(&self) {
+        for buffer in [&self.step_buffer, &self.x, &self.y] {
+            buffer.destroy();
+        }
+    }
+}
+
+/// A buffer for any use.
+fn scratch(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
+    use wgpu::BufferUsages as Usage;
+    let usage = Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
+    let buffer = gpu.uncounted("tuning", bytes.len() as u64, usage);
+    gpu.queue.write_buffer(&buffer, 0, bytes);
+    buffer
+}
+
+/// Bits that look random.
+fn noise(i: usize) -> u32 {
+    let mut z = (i as u32).wrapping_add(1).wrapping_mul(0x9e37_79b9);
+    z = (z ^ (z >> 16)).wrapping_mul(0x85eb_ca6b);
+    z ^ (z >> 13)
+}

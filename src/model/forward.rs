@@ -246,9 +246,11 @@ impl Plans {
         n_dispatches + head.encode(pass, &Step { n_tokens: n_logits as u32, ..*step })
     }
 
-    /// Runs a workgroup of every kernel, so that the driver does now what it leaves for the first time. What that writes
-    /// is written anew before anything reads it.
-    pub(super) fn warm_up(&self, pass: &mut wgpu::ComputePass<'_>) {
+    /// Encodes a workgroup of every kernel, so that the driver does now what it leaves for the first time. What that
+    /// writes is written anew before anything reads it.
+    pub(super) fn warm_up(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>) {
+        let step = Step { pos: 0, n_tokens: 1, first_token: 0, slice_len: SLICE_LEN };
+        self.write(gpu, Some(&[0]), &step, &(0..1));
         let mut seen = BTreeSet::new();
         let plans = [&self.few, &self.many, &self.head_few, &self.head_many];
         for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {

@@ -88,7 +88,7 @@ impl Model {
         let plans = Plans::new(&gpu, &config, weights, &cache, cores)?;
         let picker = plans.picker(&gpu);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("warm-up") });
-        plans.warm_up(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        plans.warm_up(&gpu, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         gpu.queue.submit([encoder.finish()]);
         gpu.wait().await?;
         guard.finish().await?;

@@ -206,7 +206,7 @@ impl Cores {
 /// An adapter that computes on the CPU loads every element by itself and has little use for workgroup memory: there
 /// a few threads keep sixteen rows by up to four tokens in registers. Measured on lavapipe, this decodes 5 times as
 /// fast as the shape for GPUs, and prefills 4 times as fast as tiles. The others are not tried there, since compiling
-/// each takes such an adapter long.
+/// each takes such an adapter long: `SwiftShader` minutes for sixteen rows, so that it gets eight.
 fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
     let shape = |lanes: u32, groups, pairs, numbers| MatVecShape {
@@ -217,10 +217,13 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
         joined: subgroup.min(lanes),
         numbers,
     };
+    let pairs = if gpu.adapter_name().contains("llvmpipe") { 8 } else { 4 };
     let mut all: Vec<Core> = match (gpu.is_software(), count) {
-        (true, Count::One) => [Numbers::F32, Numbers::I8].map(|numbers| Core::MatVec(shape(8, 4, 8, numbers))).into(),
+        (true, Count::One) => {
+            [Numbers::F32, Numbers::I8].map(|numbers| Core::MatVec(shape(8, 4, pairs, numbers))).into()
+        }
         (true, Count::Many) => [Numbers::F32, Numbers::I8]
-            .map(|numbers| Core::MatVec(MatVecShape { tokens: 4, ..shape(8, 4, 8, numbers) }))
+            .map(|numbers| Core::MatVec(MatVecShape { tokens: 4, ..shape(8, 4, pairs, numbers) }))
             .into(),
         (false, Count::One) => vec![
             Core::MatVec(MatVecShape::default()),

@@ -8,7 +8,13 @@ export interface GpuRequest {
   powerPreference?: 'low-power' | 'high-performance';
   limits?: 'default' | 'adapter';
   features?: 'none' | 'auto';
+  /** What the browser has that the engine cannot see. */
+  subgroups: boolean;
+  packedDot: boolean;
 }
+
+/** Which kernels may be used. */
+export type Kernels = 'auto' | 'exact' | 'rounded' | 'baseline';
 
 /** Stops a running `generate` before its next token. */
 export class Cancel {
@@ -21,7 +27,14 @@ export class Engine {
   /** Asks for an adapter and a device. */
   static open(gpu: GpuRequest): Promise<Engine>;
   adapter(): object;
-  begin(options: { contextLength?: number; quantize?: Quantize; configJson?: string; tokenizerJson?: Uint8Array }): void;
+  begin(options: {
+    contextLength?: number;
+    quantize?: Quantize;
+    kernels?: Kernels;
+    tuning?: string;
+    configJson?: string;
+    tokenizerJson?: Uint8Array;
+  }): void;
   beginFile(name: string, size: number | undefined): void;
   /** Parses, repacks and uploads; pieces of any size. */
   push(bytes: Uint8Array): void;
@@ -31,6 +44,10 @@ export class Engine {
   /** Checks that no tensor is missing and builds the pipelines. */
   finish(): Promise<void>;
   info(): object;
+  /** Which kernels were found fastest, for the next load. */
+  tuning(): string | undefined;
+  /** The figures of `helium bench --json`. */
+  bench(options: object): Promise<object>;
   stats(): object;
   tokenize(text: string): Uint32Array;
   detokenize(ids: Uint32Array): string;

@@ -5,6 +5,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
+
 use super::kernel::{Kernel, Pipeline, Pipelines};
 use crate::error::{Error, Result};
 
@@ -47,7 +49,7 @@ pub struct GpuOptions {
 }
 
 /// What a device has besides what every device has, as far as kernels can use it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Offer {
     /// Threads in a subgroup, at least; 1 without subgroups.
     pub subgroup: u32,
@@ -57,6 +59,25 @@ pub struct Offer {
     pub packed_dot: bool,
     /// Timestamps at either end of a pass.
     pub timestamps: bool,
+}
+
+/// An adapter, before a device is opened on it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct AdapterAbout {
+    /// The adapter's name.
+    pub name: String,
+    /// Vulkan, Metal or another.
+    pub backend: String,
+    /// The driver, and its version.
+    pub driver: String,
+    /// Whether it computes on the CPU.
+    pub is_software: bool,
+    /// What kernels can use.
+    pub offer: Offer,
+    /// The largest binding.
+    pub max_binding_bytes: u64,
+    /// The largest buffer.
+    pub max_buffer_bytes: u64,
 }
 
 /// What a browser offers that wgpu does not ask for there.
@@ -148,6 +169,29 @@ impl Gpu {
         })
     }
 
+    /// The adapters whose name, driver or backend contains `substring`, in any case. Native only: a browser offers one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoAdapter`] where none does.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn list(substring: &str) -> Result<Vec<AdapterAbout>> {
+        let instance = wgpu::Instance::default();
+        let about = |adapter: wgpu::Adapter| {
+            let (info, limits) = (adapter.get_info(), adapter.limits());
+            AdapterAbout {
+                name: name(&info),
+                backend: info.backend.to_string(),
+                driver: info.driver_info.clone(),
+                is_software: is_software(&info),
+                offer: offer(adapter.features(), &info, WebOffer::default()),
+                max_binding_bytes: limits.max_storage_buffer_binding_size,
+                max_buffer_bytes: limits.max_buffer_size,
+            }
+        };
+        Ok(matching(&instance, substring).await?.into_iter().map(about).collect())
+    }
+
     /// The adapter as its driver describes it.
     #[must_use]
     pub fn adapter_info(&self) -> &wgpu::AdapterInfo {
@@ -157,20 +201,13 @@ impl Gpu {
     /// The adapter's name, for people: never empty.
     #[must_use]
     pub fn adapter_name(&self) -> String {
-        // Browsers hide the name; some keep the vendor or architecture in the description.
-        [&self.info.name, &self.info.driver_info, &self.info.driver]
-            .into_iter()
-            .find(|text| !text.is_empty())
-            .cloned()
-            .unwrap_or_else(|| format!("{} adapter", self.info.backend))
+        name(&self.info)
     }
 
     /// Whether the adapter computes on the CPU.
     #[must_use]
     pub fn is_software(&self) -> bool {
-        let name = self.adapter_name().to_lowercase();
-        self.info.device_type == wgpu::DeviceType::Cpu
-            || ["llvmpipe", "lavapipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known))
+        is_software(&self.info)
     }
 
     /// The device's limits, with bindings as large as was asked for at most.
@@ -341,6 +378,21 @@ impl Gpu {
     }
 }
 
+/// Browsers hide the name; some keep the vendor or architecture in the description.
+fn name(info: &wgpu::AdapterInfo) -> String {
+    [&info.name, &info.driver_info, &info.driver]
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .cloned()
+        .unwrap_or_else(|| format!("{} adapter", info.backend))
+}
+
+fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    let name = name(info).to_lowercase();
+    info.device_type == wgpu::DeviceType::Cpu
+        || ["llvmpipe", "lavapipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known))
+}
+
 fn offer(features: wgpu::Features, info: &wgpu::AdapterInfo, web: WebOffer) -> Offer {
     let is_web = cfg!(target_arch = "wasm32");
     let has_subgroups = if is_web { web.subgroups } else { features.contains(wgpu::Features::SUBGROUP) };
@@ -429,21 +481,28 @@ fn one_line(text: &str) -> String {
 
 #[cfg(not(target_arch = "wasm32"))]
 async fn find_adapter(instance: &wgpu::Instance, options: &GpuOptions) -> Result<wgpu::Adapter> {
-    let Some(wanted) = &options.adapter else {
-        return request_adapter(instance, options).await;
-    };
-    let wanted = wanted.to_lowercase();
-    let mut seen = Vec::new();
-    for adapter in instance.enumerate_adapters(wgpu::Backends::all()).await {
-        let info = adapter.get_info();
-        let text = format!("{} ({} {}, {})", info.name, info.driver, info.driver_info, info.backend);
-        if text.to_lowercase().contains(&wanted) {
-            return Ok(adapter);
-        }
-        seen.push(text);
+    match &options.adapter {
+        None => request_adapter(instance, options).await,
+        Some(wanted) => Ok(matching(instance, wanted).await?.swap_remove(0)),
     }
-    let seen = if seen.is_empty() { "none".into() } else { seen.join("; ") };
-    Err(Error::NoAdapter(format!("no adapter matches {wanted:?}; found: {seen}")))
+}
+
+/// The adapters whose name, driver or backend contains `wanted`, at least one.
+#[cfg(not(target_arch = "wasm32"))]
+async fn matching(instance: &wgpu::Instance, wanted: &str) -> Result<Vec<wgpu::Adapter>> {
+    let text = |adapter: &wgpu::Adapter| {
+        let info = adapter.get_info();
+        format!("{} ({} {}, {})", info.name, info.driver, info.driver_info, info.backend)
+    };
+    let all = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    let seen: Vec<_> = all.iter().map(text).collect();
+    let contains = |adapter: &wgpu::Adapter| text(adapter).to_lowercase().contains(&wanted.to_lowercase());
+    let found: Vec<_> = all.into_iter().filter(contains).collect();
+    if found.is_empty() {
+        let seen = if seen.is_empty() { "none".into() } else { seen.join("; ") };
+        return Err(Error::NoAdapter(format!("no adapter matches {wanted:?}; found: {seen}")));
+    }
+    Ok(found)
 }
 
 #[cfg(target_arch = "wasm32")]

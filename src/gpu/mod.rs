@@ -8,4 +8,4 @@ pub mod plan;
 pub mod tensor;
 mod timing;
 
-pub use device::{FeatureChoice, Gpu, GpuOptions, LimitChoice, Offer, WebOffer};
+pub use device::{AdapterAbout, FeatureChoice, Gpu, GpuOptions, LimitChoice, Offer, WebOffer};

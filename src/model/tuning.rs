@@ -40,6 +40,10 @@ const CHECK_ROWS: usize = 64;
 /// Entries that are remembered, before all are forgotten.
 const MAX_ENTRIES: usize = 256;
 
+/// What a key of [`Tuning`] begins with, and what is between its parts.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const SEPARATOR: &str = " | ";
+
 /// Which kernels a model may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Kernels {
@@ -92,6 +96,14 @@ impl Tuning {
     #[must_use]
     pub fn from_json(text: &str) -> Self {
         Self { labels: serde_json::from_str(text).unwrap_or_default() }
+    }
+
+    /// What was found for an adapter: the kernels by what they are for.
+    #[must_use]
+    pub fn of(&self, backend: &str, adapter: &str, driver: &str) -> BTreeMap<String, String> {
+        let prefix = [VERSION, backend, adapter, driver, ""].join(SEPARATOR);
+        let found = self.labels.iter().filter_map(|(key, label)| Some((key.strip_prefix(&prefix)?, label)));
+        found.map(|(what, label)| (what.replace(SEPARATOR, ", "), label.clone())).collect()
     }
 
     /// A JSON object.
@@ -189,7 +201,7 @@ impl Cores {
     fn key(&self, gpu: &Gpu, shape: &PieceShape, count: Count) -> String {
         let info = gpu.adapter_info();
         let words = [
-            env!("CARGO_PKG_VERSION").to_owned(),
+            VERSION.to_owned(),
             info.backend.to_string(),
             gpu.adapter_name(),
             info.driver_info.clone(),
@@ -197,7 +209,7 @@ impl Cores {
             format!("{count:?}").to_lowercase(),
             format!("{} {}x{}", shape.layout.dtype.name(), shape.n_rows, 32 * shape.layout.n_chunks),
         ];
-        words.join(" | ")
+        words.join(SEPARATOR)
     }
 }
 

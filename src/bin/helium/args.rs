@@ -29,9 +29,9 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// A model with its own tokenizer.
-    pub(crate) fn new(model: PathBuf) -> Self {
-        Self { model, tokenizer: None }
+    /// A model with another tokenizer, or its own.
+    pub(crate) fn new(model: PathBuf, tokenizer: Option<PathBuf>) -> Self {
+        Self { model, tokenizer }
     }
 
     /// Whether another tokenizer than the model's own was given.

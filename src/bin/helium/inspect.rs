@@ -1,19 +1,32 @@
-//! `helium inspect`: a model's files enter, what their headers say leaves. No GPU is needed.
+//! `helium inspect`: a model's files enter, what their headers say leaves, for which no GPU is needed; or part of an
+//! adapter's name, and what the adapters offer.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use helium_webgpu::config::ModelConfig;
 use helium_webgpu::files::Inspection;
 use helium_webgpu::format::TensorInfo;
+use helium_webgpu::gpu::{AdapterAbout, Gpu};
 use helium_webgpu::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::args::ModelArgs;
 use crate::output::{Result, print_json, print_lines};
+use crate::tuning;
 
-/// Print a model's configuration and tensors.
+/// Print a model's configuration and tensors; or, with --adapter, what this machine's adapters offer.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
+    /// A GGUF file, or a folder with config.json, *.safetensors and tokenizer.json
+    #[arg(required_unless_present = "adapter")]
+    model: Option<PathBuf>,
+    /// A tokenizer.json to use instead of the model's own
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// List the adapters whose name, driver or backend contains this: all without a value
+    #[arg(long, value_name = "SUBSTRING", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["model", "tokenizer"])]
+    adapter: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -46,13 +59,62 @@ struct Entry<'a> {
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        let files = self.model.find()?;
+        let Some(path) = self.model else {
+            return adapters(self.adapter.as_deref().unwrap_or_default(), self.json);
+        };
+        let model = ModelArgs::new(path, self.tokenizer);
+        let files = model.find()?;
         let inspection = files.inspect()?;
-        let tokenizer = self.model.tokenizer(&files)?;
+        let tokenizer = model.tokenizer(&files)?;
         let vocabulary = |tokenizer: Tokenizer| Vocabulary { kind: tokenizer.kind(), vocab: tokenizer.vocab_size() };
         let report = report(&inspection, tokenizer.map(vocabulary));
         if self.json { print_json(&report) } else { print_lines(&table(&report)) }
     }
+}
+
+#[derive(Serialize)]
+struct AdapterReport {
+    #[serde(flatten)]
+    about: AdapterAbout,
+    /// The kernels that were found fastest, by what for and the shape of the weights.
+    kernels: BTreeMap<String, String>,
+}
+
+/// Lists adapters.
+fn adapters(substring: &str, json: bool) -> Result<()> {
+    let tuning = tuning::read();
+    let reports: Vec<_> = pollster::block_on(Gpu::list(substring))?
+        .into_iter()
+        .map(|about| AdapterReport { kernels: tuning.of(&about.backend, &about.name, &about.driver), about })
+        .collect();
+    if json {
+        return print_json(&reports);
+    }
+    let mut lines = Vec::new();
+    for AdapterReport { about, kernels } in &reports {
+        let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+        let offer = &about.offer;
+        let offered = [
+            (offer.subgroup > 1, format!("subgroups of at least {}", offer.subgroup)),
+            (offer.f16, "f16".into()),
+            (offer.packed_dot, "dot4I8Packed".into()),
+            (offer.timestamps, "timestamps".into()),
+        ];
+        let offered: Vec<_> = offered.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
+        let rows = [
+            ("adapter", about.name.clone()),
+            ("backend, driver", format!("{}, {}", about.backend, about.driver)),
+            ("computes on", if about.is_software { "the CPU" } else { "a GPU" }.into()),
+            ("offers", if offered.is_empty() { "nothing optional".into() } else { offered.join(", ") }),
+            ("largest binding", mib(about.max_binding_bytes)),
+            ("largest buffer", mib(about.max_buffer_bytes)),
+        ];
+        lines.extend(rows.iter().map(|(name, value)| format!("{name:<17} {value}")));
+        lines.extend(kernels.iter().map(|(what, kernel)| format!("{:<17} {what}: {kernel}", "fastest")));
+        lines.push(String::new());
+    }
+    lines.pop();
+    print_lines(&lines)
 }
 
 fn report(inspection: &Inspection, tokenizer: Option<Vocabulary>) -> Report<'_> {

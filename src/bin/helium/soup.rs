@@ -31,7 +31,7 @@ impl Args {
         let mut checkpoints = Vec::new();
         for path in self.models {
             let name = path.display().to_string();
-            let model = ModelArgs::new(path);
+            let model = ModelArgs::new(path, None);
             let files = model.find()?;
             self.out.check_apart(&files)?;
             let checkpoint = if checkpoints.is_empty() {

@@ -43,9 +43,9 @@ export class Engine {
 
   /**
    * Scores a text: `tokens` in order, whose texts together are the text, with what the model said of each.
-   * `isWanted` is asked between steps.
+   * Nobody waits for it any more once `signal` aborts.
    */
-  async score(text, top, isWanted) {
+  async score(text, top, signal) {
     const score = await this.#helium.score(text, { top });
     // Where each token ends in the text: by the text of all tokens up to it, since one alone may be half a character.
     const tokens = [];
@@ -53,7 +53,7 @@ export class Engine {
     let logprob = 0;
     let alternatives;
     for (let n = 1; n <= score.ids.length; n += 1) {
-      if (n % 16 === 0 && !isWanted()) return undefined;
+      signal.throwIfAborted();
       const whole = await this.#helium.detokenize(score.ids.slice(0, n));
       const known = score.logprobs[n - 1];
       logprob += known ?? 0;

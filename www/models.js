@@ -77,6 +77,8 @@ export const MODELS = {
 /** The names of the licences that come with a model. */
 export const licences = ({ links = [] }) => links.map(([text]) => text).filter((text) => text !== SOURCE);
 
+export const isFromDisk = ({ load: { weights } }) => weights instanceof Blob || weights[0] instanceof Blob;
+
 /** `?model=local`, `?weights=URL&tokenizer=URL` → the models to offer and the one chosen at first. */
 export function fromAddress({ search, hostname, href }) {
   const query = new URLSearchParams(search);

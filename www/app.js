@@ -52,15 +52,15 @@ function fail(error) {
   engine.failed(error);
   if (engine.key === undefined) loading.reset();
   say('');
-  const again = ['network', 'device-lost', 'quota'].includes(error.code) ? [[words.load, loadAlone]] : [];
-  showError(errorBox, error, again);
+  const remedy = error.remedy ?? (['network', 'device-lost', 'quota'].includes(error.code) ? [words.again, loadAlone] : undefined);
+  showError(errorBox, error, remedy);
 }
 
 const loadAlone = () => start(() => say(words.ready));
 
 function showButtons() {
   const isBusy = run.isOn;
-  for (const id of ['generate', 'score', 'use-address']) at(id).disabled = isBusy;
+  for (const id of ['generate', 'score', 'use-address', 'file']) at(id).disabled = isBusy;
   chooser.disabled = isBusy;
   at('stop').disabled = !isBusy;
   at('undo').disabled = isBusy || !editor.canUndo;
@@ -108,6 +108,9 @@ for (const [lang, language, text] of OPENINGS) {
   });
   at('samples').append(button);
 }
+// Where they are one line to scroll, it begins with the visitor's own language.
+const [own] = at('samples').querySelectorAll(`[lang="${CSS.escape(navigator.language.split('-')[0])}"]`);
+if (own) at('samples').scrollLeft = own.offsetLeft - at('samples').firstElementChild.offsetLeft;
 if (/Mac|iPhone|iPad/.test(navigator.platform)) at('modifier').textContent = '⌘';
 
 // --- what the visitor does

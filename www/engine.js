@@ -10,9 +10,16 @@ export class Engine {
   /** Which entry of the chooser is loaded. */
   key;
   #helium;
+  /** A scoring that the engine has not ended, be it that nobody waits for it any more. */
+  #scoring;
 
   get info() {
     return this.#helium?.info;
+  }
+
+  /** Whether it must end something that was stopped before it does anything else. */
+  get isFinishing() {
+    return this.#scoring !== undefined;
   }
 
   get stats() {
@@ -37,6 +44,11 @@ export class Engine {
     if (FATAL.includes(code)) this.drop().catch(() => undefined);
   }
 
+  /** How many tokens a text has. */
+  async count(text) {
+    return (await this.#helium.tokenize(text)).length;
+  }
+
   generate(prompt, options) {
     return this.#helium.generate(prompt, options);
   }
@@ -46,7 +58,11 @@ export class Engine {
    * Nobody waits for it any more once `signal` aborts.
    */
   async score(text, top, signal) {
-    const score = await this.#helium.score(text, { top });
+    const scoring = this.#helium.score(text, { top });
+    this.#scoring = scoring;
+    const score = await scoring.finally(() => {
+      if (this.#scoring === scoring) this.#scoring = undefined;
+    });
     // Where each token ends in the text: by the text of all tokens up to it, since one alone may be half a character.
     const tokens = [];
     let done = 0;

@@ -30,6 +30,7 @@ const en = {
   load: 'Load',
   pause: 'Pause',
   resume: 'Resume',
+  again: 'Try again',
   paused: 'Paused. What has arrived is kept in this browser.',
   loading: 'Loading',
 
@@ -115,6 +116,7 @@ const en = {
   reading: 'Reading the text…',
   writing: 'Writing…',
   scoring: 'Scoring…',
+  finishing: 'The scoring that was stopped is not over yet; this comes next…',
   scored: (tokens, perplexity, bits) => `Scored ${tokens}: perplexity ${perplexity}, ${bits} bits of surprise each.`,
   nothingToScore: 'Write or paste a text first: scoring needs at least two words.',
   scoreStopped: 'Scoring was stopped.',
@@ -136,6 +138,7 @@ const en = {
   takes: (memory) => `It takes ${memory} of graphics memory.`,
   toDownload: (size) => `${size} to download`,
   aboutTime: (time) => `about ${time} on this connection`,
+  exampleTime: (time, speed) => `about ${time} at ${speed} Mbit/s`,
   storageShort: (room) => `This browser’s storage has room for ${room} only: the model works, but is not kept.`,
   smaller: 'Smaller files of the same repository:',
 
@@ -148,15 +151,17 @@ const en = {
     quota: 'Delete a kept model, or free space on the disk.',
     corrupt: 'The file is damaged or is not a model. Fetch it again, or choose another.',
     'unsupported-model': 'Choose another model: this one is of a kind that the engine does not run.',
-    'context-full': 'The text is longer than the model can see. Shorten it, or begin anew from its end.',
     worker: 'Reload the page.',
     internal: 'Generate starts the engine anew; your text is kept.',
   },
   headings: {
     'no-webgpu': 'No WebGPU here', 'no-adapter': 'No graphics card', 'out-of-memory': 'Not enough memory', 'device-lost': 'The graphics card was lost',
-    network: 'The network failed', quota: 'Storage is full', corrupt: 'The file is damaged', 'unsupported-model': 'Not a model for this engine',
+    network: 'The network failed', refused: 'The server refused', quota: 'Storage is full', corrupt: 'The file is damaged', 'unsupported-model': 'Not a model for this engine',
     'context-full': 'The text is too long', worker: 'The engine did not start', other: 'That did not work',
   },
+
+  tooLong: (count, most) => `It has ${count} tokens, and this model sees ${most} at a time. Shorten it, or choose a place further up.`,
+  goOn: 'Go on from its end alone',
 
   partOf: (part, whole) => `${part} of ${whole}`,
   timeLeft: (time) => `${time} left`,

@@ -17,7 +17,7 @@ export class Writing {
   #start;
   #charts = new Charts({ speed: at('speed-chart'), entropy: at('entropy-chart'), speedNow: at('speed-now'), entropyNow: at('entropy-now') });
   /** How the last continuation came about: for Retry and for the link. */
-  #last; // { prompt, seed, run }
+  #last; // { prompt, seed, run, isLong }
 
   /** `start` does a work once the chosen model is loaded, unless something is going on. */
   constructor({ engine, editor, run, start }) {
@@ -27,8 +27,11 @@ export class Writing {
     this.#start = start;
   }
 
-  /** Continues the text before the cursor, or from `from`; see `Editor.begin`. */
-  write({ from, seed, ...place } = {}) {
+  /**
+   * Continues the text before the cursor, or from `from`; see `Editor.begin`. Of a text longer than the context the
+   * model reads the end alone if `isLong`.
+   */
+  write({ from, seed, isLong = false, ...place } = {}) {
     const editor = this.#editor;
     editor.sync();
     if (this.#run.isOn || !settings.areValid()) return;
@@ -42,7 +45,7 @@ export class Writing {
       editor.sync();
       const stream = editor.begin({ at: from ?? editor.caret, ...place });
       try {
-        await this.#follow(stream, options);
+        await this.#follow(stream, options, isLong);
       } finally {
         stream.end();
       }
@@ -64,8 +67,8 @@ export class Writing {
 
   retry() {
     if (!this.canRetry) return;
-    const { prompt, run } = this.#last;
-    this.write({ from: prompt.length, to: this.#editor.last.to, run });
+    const { prompt, run, isLong } = this.#last;
+    this.write({ from: prompt.length, to: this.#editor.last.to, run, isLong });
   }
 
   /** Whether the cursor stands within the continuation, so that the rest of it can be dropped. */
@@ -98,7 +101,7 @@ export class Writing {
     if (text.trim() === '') return say(words.nothingToScore);
     this.#start(async () => {
       const { signal } = this.#run;
-      say(words.scoring);
+      say(this.#engine.isFinishing ? words.finishing : words.scoring);
       editor.box.readOnly = true;
       try {
         const result = await Promise.race([this.#engine.score(text, at('alternatives').checked ? TOP : 0, signal), stopped(signal)]);
@@ -107,7 +110,7 @@ export class Writing {
         say(words.scored(words.tokens(result.count), result.perplexity.toFixed(1), result.bits.toFixed(1)));
       } catch (error) {
         if (isStop(error)) say(words.scoreStopped);
-        throw error;
+        throw await this.#explained(error, text);
       } finally {
         editor.box.readOnly = false;
       }
@@ -115,18 +118,18 @@ export class Writing {
   }
 
   /** Lets the model write into the editor until it ends or is stopped. */
-  async #follow(stream, options) {
+  async #follow(stream, options, isLong) {
     const engine = this.#engine;
     const text = this.#editor.text.slice(0, stream.start);
-    this.#last = { prompt: text, seed: options.seed, run: stream.run };
+    this.#last = { prompt: text, seed: options.seed, run: stream.run, isLong };
     this.#charts.clear();
-    say(words.reading);
+    say(engine.isFinishing ? words.finishing : words.reading);
     let count = 0;
     let result;
     // Tokens whose text came only with a later one: theirs is one piece with it.
     let held = 0;
     let heldTop;
-    const tokens = engine.generate(text, { ...options, signal: this.#run.signal });
+    const tokens = engine.generate(isLong ? await this.#endOf(text) : text, { ...options, signal: this.#run.signal });
     try {
       for (;;) {
         const next = await tokens.next();
@@ -146,7 +149,7 @@ export class Writing {
         heldTop = undefined;
       }
     } catch (error) {
-      if (!isStop(error)) throw error;
+      if (!isStop(error)) throw await this.#explained(error, text, () => this.write({ isLong: true }));
     }
     const rate = engine.stats.decode_tps;
     const tokensInWords = words.tokens(count);
@@ -155,5 +158,20 @@ export class Writing {
     else say(words.done(tokensInWords, rate > 0 ? speed(rate) : ''));
     at('ran-on').textContent = `${words.ranOn(engine.info.adapter.name)} · ${words.seedWas(options.seed)}`;
     at('ran-on').title = engine.info.notes.join('\n');
+  }
+  /** Of a text that is too long, what fits half of the context: so there is room to go on. */
+  async #endOf(text) {
+    const count = await this.#engine.count(text);
+    const share = this.#engine.info.contextLength / 2 / count;
+    if (share >= 1) return text;
+    const end = text.slice(Math.ceil(text.length * (1 - share)));
+    return end.slice(Math.max(0, end.search(/\s/))); // no half of a word
+  }
+
+  /** An error on a text that is too long says by how much; `goOn` is what helps, where something does. */
+  async #explained(error, text, goOn) {
+    if (error.code !== 'context-full') return error;
+    const message = words.tooLong(await this.#engine.count(text), this.#engine.info.contextLength);
+    return Object.assign(new Error(message), { code: error.code, remedy: goOn && [words.goOn, goOn] });
   }
 }

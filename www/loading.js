@@ -58,6 +58,7 @@ export class Loading {
       at('ran-on').textContent = words.ranOn(adapter.name);
     } catch (error) {
       if (isStop(error)) this.#stopped(key);
+      else if (error.code === 'network' && this.#bar.value > 0) this.#resumable = key;
       throw error;
     } finally {
       this.#isOn = false;

@@ -75,10 +75,10 @@ function showTint() {
   at('legend').hidden = !at('tint').checked;
 }
 
-const shelf = () => showShelf({ list: at('kept-list'), none: at('kept-none') }, (name, error) => {
+const shelf = () => showShelf({ list: at('kept-list'), none: at('kept-none') }, async (name, error) => {
+  if (!run.isOn) await chooser.show();
   if (error) showError(errorBox, error);
   else say(words.keptDeleted(name));
-  if (!run.isOn) chooser.show();
 });
 
 /** Keeps the page's own files in this browser, so that it opens without a network. */

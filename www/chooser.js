@@ -5,6 +5,7 @@
 import { Helium } from './helium/index.js';
 import { fromFiles, isFromDisk } from './models.js';
 import { at, make, say } from './page.js';
+import { stopped } from './run.js';
 import { fitLines, showAdvice, showNotes } from './states.js';
 import { words } from './strings.js';
 import { bytes } from './words.js';
@@ -75,8 +76,7 @@ export class Chooser extends EventTarget {
     const [kept] = await Helium.cached(model.load.weights).catch(() => []);
     if (kept?.complete) return;
     say(words.checking);
-    const check = await Helium.check(checked(model)).catch(() => ({ ok: true }));
-    signal.throwIfAborted();
+    const check = await Promise.race([Helium.check(checked(model)).catch(() => ({ ok: true })), stopped(signal)]);
     if (check.ok || check.code !== 'out-of-memory') return;
     throw Object.assign(new Error(fitLines(check).join(' ')), { code: check.code });
   }

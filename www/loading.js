@@ -5,7 +5,7 @@ import { at, say } from './page.js';
 import { isStop } from './run.js';
 import { showNotes } from './states.js';
 import { words } from './strings.js';
-import { bytes, figures } from './words.js';
+import { bytes, figures, ranOn } from './words.js';
 
 /** A download of at least so many bytes is checked first, so that nothing is fetched in vain. */
 const LARGE = 500e6;
@@ -18,6 +18,7 @@ export class Loading {
   #run;
   #isOn = false;
   #isPausing = false;
+  #progress;
   /** The model of which a part has arrived. */
   #resumable;
 
@@ -49,13 +50,14 @@ export class Loading {
     const { signal } = this.#run;
     this.#isOn = true;
     this.#isPausing = false;
+    this.#progress = undefined;
     this.showButton();
     try {
       if (!isFromDisk(model) && model.bytes >= LARGE) await this.#chooser.refuseWhatCannotFit(signal);
       await this.#engine.load(key, { ...model.load, onProgress: (progress) => this.#show(model, progress), signal });
       const { notes, adapter } = this.#engine.info;
       showNotes(notes);
-      at('ran-on').textContent = words.ranOn(adapter.name);
+      at('ran-on').textContent = ranOn(adapter);
     } catch (error) {
       if (isStop(error)) this.#stopped(key);
       else if (error.code === 'network' && this.#bar.value > 0) this.#resumable = key;
@@ -88,6 +90,7 @@ export class Loading {
 
   #show(model, progress) {
     const { phase, loaded, total, cached } = progress;
+    this.#progress = progress;
     const saying = phase !== 'weights' ? phase : isFromDisk(model) ? 'file' : loaded > 0 && cached === loaded ? 'kept' : 'weights';
     const sentence = words.phases[saying](model.name);
     say(sentence);
@@ -99,8 +102,11 @@ export class Loading {
   }
 
   #stopped(key) {
-    if (this.#isPausing) this.#resumable = key;
-    else this.reset();
+    if (this.#isPausing) {
+      this.#resumable = key;
+      const { loaded, total } = this.#progress ?? {};
+      if (loaded > 0) at('figures').textContent = figures({ loaded, total }); // no speed, and no end in sight
+    } else this.reset();
     say(this.#isPausing ? words.paused : words.loadingStopped);
   }
 }

@@ -42,6 +42,8 @@ export const isStop = ({ code, name }) => code === 'aborted' || name === 'AbortE
 /** Rejects when `signal` aborts: for work that takes no signal, so that the page at least need not wait for it. */
 export function stopped(signal) {
   return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(new DOMException('stopped', 'AbortError')), { once: true });
+    const stop = () => reject(new DOMException('stopped', 'AbortError'));
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop, { once: true });
   });
 }

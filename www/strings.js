@@ -16,6 +16,10 @@ const en = {
   tokenizerAddress: 'Address of its tokenizer.json, if it is elsewhere',
   useAddress: 'Use it',
   addressWhy: 'as you asked. You decide whether to trust it.',
+  addressAsks: 'as this page’s address asks. You decide whether to trust it.',
+  fromHost: (host, why) => `From ${host || 'an address'}, ${why}`,
+  andMore: (name, count) => `${name} and ${count} more`,
+  yourFiles: (count) => `${count === 1 ? 'A file' : 'Files'} of yours, read from disk; nothing is uploaded.`,
   fit: 'Will it fit?',
   kept: 'Kept models',
   keptNone: 'None yet. A model that you load is kept in this browser, so that the next visit downloads nothing.',
@@ -123,6 +127,7 @@ const en = {
   done: (tokens, speed) => `Done: ${tokens}${speed ? `, ${speed}` : ''}.`,
   contextFull: (tokens) => `The context is full: ${tokens}.`,
   stopped: (tokens) => `Stopped after ${tokens}.`,
+  thisDevice: 'this device',
   ranOn: (adapter) => `Ran on ${adapter}`,
   seedWas: (seed) => `seed ${seed}`,
 

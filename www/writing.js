@@ -5,7 +5,7 @@ import { at, say } from './page.js';
 import { isStop, stopped } from './run.js';
 import * as settings from './settings.js';
 import { words } from './strings.js';
-import { speed } from './words.js';
+import { ranOn, speed } from './words.js';
 
 /** Alternatives asked for at each token. */
 const TOP = 10;
@@ -156,7 +156,7 @@ export class Writing {
     if (result === undefined) say(words.stopped(tokensInWords));
     else if (result.finishReason === 'context') say(words.contextFull(tokensInWords));
     else say(words.done(tokensInWords, rate > 0 ? speed(rate) : ''));
-    at('ran-on').textContent = `${words.ranOn(engine.info.adapter.name)} · ${words.seedWas(options.seed)}`;
+    at('ran-on').textContent = `${ranOn(engine.info.adapter)} · ${words.seedWas(options.seed)}`;
     at('ran-on').title = engine.info.notes.join('\n');
   }
   /** Of a text that is too long, what fits half of the context: so there is room to go on. */

@@ -201,6 +201,7 @@ export async function testStates(browser) {
       await statusIs(page, /^Paused\./, 5);
       const arrived = await progress(page);
       assert.ok(arrived > 0 && arrived < 1, `the bar stands at ${arrived}`);
+      assert.match(await page.$eval('#figures', (line) => line.textContent), /^\d+ kB of 279 kB$/);
       await look(page, name, 'paused');
 
       hub.reset();
@@ -216,7 +217,7 @@ export async function testStates(browser) {
       await until('the page says what is kept', async () => /1\d\d kB of it kept in this browser/.test(await facts(page)), 10_000);
       await press(page, 'Resume');
       await statusIs(page, /^Ready\.$/, 20);
-      assert.equal(hub.sent, weights.length - KEPT);
+      assert.ok(hub.sent <= weights.length - KEPT + 1, `${hub.sent} bytes: one asks whether the file is still the same`);
       await writes();
     });
 

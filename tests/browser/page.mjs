@@ -35,11 +35,13 @@ export async function testPage(browser, model) {
     intercept: ({ url, headers, socket }) => {
       if (!url.startsWith('/models/')) return false;
       const from = Number(/^bytes=(\d+)-/.exec(headers.range ?? '')?.[1] ?? 0);
-      ranges.push(from);
+      if (headers.range !== 'bytes=0-0') ranges.push(from); // which only asks whether the file is still the same
       if (from >= goneFrom) socket.destroy();
       return from >= goneFrom;
     },
   });
+  // Chromium's software adapter compiles the shaders of a model for a quarter of a minute, each time that one is loaded.
+  const leftOut = (what) => console.log(`--    ${name}: left to the other browser: ${what}`);
   const shot = (page, what) => page.screenshot({ path: join(SHOTS, `${name}-${what}.png`), fullPage: true });
   let page;
 
@@ -91,18 +93,20 @@ export async function testPage(browser, model) {
       assert.deepEqual([steps, await promptText(page)], [25, ''], 'undo leads back to the empty sheet');
     });
 
-    await check(`${name}: a network that goes half way is told, and what has arrived is kept`, 60, async () => {
-      await (await find(page, 'textbox', 'Prompt')).type('Once upon a time,');
-      await setTokens(page, 6);
-      goneFrom = 48 << 20;
+    const breaks = 'a network that goes half way is told, and what has arrived is kept';
+    if (name === 'chromium') leftOut(breaks);
+    else await check(`${name}: ${breaks}`, 60, async () => {
+      goneFrom = 40 << 20;
       await press(page, 'Generate');
       assert.match(await errorText(page), /^The network failed\. .*What has arrived is kept: trying again goes on from there\./);
-      assert.ok(Math.min(...ranges) === 0);
+      page.problems.length = 0; // of lost connections, browsers write lines of their own
       goneFrom = Infinity;
       ranges.length = 0;
     });
 
     await check(`${name}: Generate loads the model, shows progress and streams the text`, LOAD + WRITE, async () => {
+      await (await find(page, 'textbox', 'Prompt')).type('Once upon a time,');
+      await setTokens(page, 6);
       // What a screen reader would have been told, and every stage of the bar and the text.
       await page.evaluate(() => {
         const seen = (globalThis.seen = { status: [], progress: [], lengths: [], generate: [] });
@@ -118,7 +122,7 @@ export async function testPage(browser, model) {
       await press(page, 'Generate');
       await outputHas(page, (text) => text.length > 0, LOAD);
       await shot(page, 'writing');
-      assert.equal(Math.min(...ranges), 32 << 20, 'the download goes on where it broke off');
+      if (name === 'firefox') assert.equal(Math.min(...ranges), 32 << 20, 'the download goes on where it broke off');
       await statusIs(page, /^Done: 6 tokens, \d.* (tokens per second|seconds per token)\.$/, WRITE);
       const seen = await page.evaluate(() => globalThis.seen);
       assert.deepEqual(seen.generate, [true, false], 'whether Generate is disabled, while writing and after');
@@ -189,6 +193,12 @@ export async function testPage(browser, model) {
       assert.equal(await promptText(page), before.slice(0, start) + text);
     });
 
+    await check(`${name}: a text longer than the context says by how much`, 60, async () => {
+      await paste(page, 'word '.repeat(4200));
+      await press(page, 'Score');
+      assert.match(await errorText(page), /^The text is too long\. It has 4\d{3} tokens, and this model sees 4096 at a time\./);
+    });
+
     await check(`${name}: a pasted text is scored word by word`, WRITE, async () => {
       await paste(page, 'The capital of France is Paris.');
       await press(page, 'Score');
@@ -199,14 +209,6 @@ export async function testPage(browser, model) {
       await look(page, name, 'scored');
       await accessible(page);
       await noProblems(page);
-    });
-
-    await check(`${name}: a text longer than the context says by how much`, 60, async () => {
-      const text = await promptText(page);
-      await paste(page, 'word '.repeat(4200));
-      await press(page, 'Score');
-      assert.match(await errorText(page), /^The text is too long\. It has 4\d{3} tokens, and this model sees 4096 at a time\./);
-      await paste(page, text);
     });
 
     // Only Chromium's protocol can take a graphics card away.
@@ -267,22 +269,19 @@ export async function testPage(browser, model) {
       });
     }
 
-    // Chromium's software adapter compiles a model's shaders for a quarter of a minute each time.
     const drops = 'a dropped checkpoint is quantised and scores a text, without a request';
-    if (name === 'chromium') console.log(`--    ${name}: left to the other browser: ${drops}`);
-    else {
-      await check(`${name}: ${drops}`, LOAD, async () => {
-        await page.goto(server.url);
-        await drop(page, [...['config.json', 'model.safetensors'].map((file) => [file, { url: `goldens/helium_bf16/${file}` }]), ['tokenizer.json', { url: 'damaged/tokenizer.json' }]]);
-        assert.equal(await modelName(page), 'model.safetensors and 2 more');
-        requests.length = 0;
-        await paste(page, 'abcabc');
-        await press(page, 'Score');
-        await statusIs(page, /^Scored \d tokens: perplexity \d/, LOAD);
-        assert.deepEqual(requests.filter((line) => /golden|damaged|models/.test(line)), []);
-        await noProblems(page);
-      });
-    }
+    if (name === 'chromium') leftOut(drops);
+    else await check(`${name}: ${drops}`, LOAD, async () => {
+      await page.goto(server.url);
+      await drop(page, [...['config.json', 'model.safetensors'].map((file) => [file, { url: `goldens/helium_bf16/${file}` }]), ['tokenizer.json', { url: 'damaged/tokenizer.json' }]]);
+      assert.equal(await modelName(page), 'model.safetensors and 2 more');
+      requests.length = 0;
+      await paste(page, 'abcabc');
+      await press(page, 'Score');
+      await statusIs(page, /^Scored \d tokens: perplexity \d/, LOAD);
+      assert.deepEqual(requests.filter((line) => /goldens|damaged|models\//.test(line)), []);
+      await noProblems(page);
+    });
 
     await check(`${name}: dropped files that are no model end in words`, 60, async () => {
       await drop(page, ['config.json', 'model.safetensors', 'tokenizer.json'].map((file) => [file, { text: '{}' }]));
@@ -335,7 +334,7 @@ export async function testPage(browser, model) {
       await page.reload();
       await find(page, 'textbox', 'Prompt');
       await statusIs(page, /is kept in this browser: Generate downloads nothing\.$/, 15);
-      if (name === 'chromium') console.log(`--    ${name}: left to the other browser: writing without a network, with the real model`);
+      if (name === 'chromium') leftOut('writing without a network, with the real model');
       else {
         await paste(page, 'The');
         await setTokens(page, 1);
@@ -346,7 +345,7 @@ export async function testPage(browser, model) {
         details.open = true;
       });
       await press(page, `Delete ${basename(model)}`);
-      await statusIs(page, /was deleted\.$|^Nothing is downloaded/, 15);
+      await statusIs(page, /^SmolLM2.* was deleted\.$/, 15);
       await until('the list is empty', () => page.$eval('#kept-none', (line) => !line.hidden));
       await noProblems(page);
     });

@@ -31,6 +31,8 @@ export async function testStates(browser) {
   let how = {};
   /** A file of the page that the server has lost. */
   let lost;
+  /** Ends a scoring. */
+  let openGate;
   const script = { 'content-type': 'text/javascript', 'cache-control': 'no-store' };
   const files = {
     '/helium/wasm/helium.js': () => readFileSync(at('page/stand-in.js')),
@@ -41,6 +43,7 @@ export async function testStates(browser) {
     intercept: (request, response) => {
       const { pathname } = new URL(request.url, 'http://page');
       if (pathname === lost) response.writeHead(404).end();
+      else if (pathname === '/gate') openGate = () => response.end();
       else if (files[pathname]) response.writeHead(200, script).end(files[pathname]());
       else return false;
       return true;
@@ -110,7 +113,7 @@ export async function testStates(browser) {
     });
 
     await test('a checkpoint is dropped with its configuration and tokenizer', async () => {
-      how = { scoreMs: 1500, contextLength: 48 };
+      how = { gate: '/gate', contextLength: 48 };
       await open('');
       await drop(page, ['config.json', 'model.safetensors'].map((file) => [file, { url: `goldens/helium_bf16/${file}` }]).concat([['tokenizer.json', { text: `${byteTokenizer()}` }]]));
       assert.equal(await modelName(page), 'model.safetensors and 2 more');
@@ -120,11 +123,13 @@ export async function testStates(browser) {
     await test('Stop ends the scoring at once, and what comes next says what it waits for', async () => {
       await press(page, 'Score');
       await statusIs(page, /^Scoring…$/, 5);
+      await until('the engine is at it', () => openGate, 5000);
       await press(page, 'Stop');
-      await statusIs(page, /^Scoring was stopped\.$/, 1);
+      await statusIs(page, /^Scoring was stopped\.$/, 2);
       assert.deepEqual([await disabled(page, 'Generate'), await disabled(page, 'Stop')], [false, true]);
       await press(page, 'Generate');
-      await statusIs(page, /^The scoring that was stopped is not over yet/, 1);
+      await statusIs(page, /^The scoring that was stopped is not over yet/, 2);
+      openGate();
       await statusIs(page, /^Done: 3 tokens/, 10);
     });
 
@@ -143,6 +148,7 @@ export async function testStates(browser) {
       assert.equal(await promptText(page), `${text} ${digest} and so`);
       await press(page, 'Retry');
       await statusIs(page, /^Done: 3 tokens/, 10);
+      how = {};
     });
 
     // The words are the page's alone.
@@ -163,7 +169,7 @@ export async function testStates(browser) {
         assert.match(await errorText(page), pattern);
         assert.match(await promptText(page), /^Once/);
         assert.equal(await progress(page), 0, 'the next Generate loads the model anew');
-        await look(page, name, code);
+        await look(page, name, code, ['desktop light', 'phone dark']);
         how = {};
         if (remedy) {
           await press(page, remedy);
@@ -186,7 +192,9 @@ export async function testStates(browser) {
       await page.$eval('#by-address', (details) => {
         details.open = true;
       });
-      await (await find(page, 'textbox', 'Address of a GGUF or safetensors file')).type(address);
+      await (await find(page, 'textbox', 'Address of a GGUF or safetensors file')).evaluate((field, value) => {
+        field.value = value; // typing takes Firefox seconds
+      }, address);
       await press(page, 'Use it');
       assert.equal(await modelName(page), 'model.safetensors');
       assert.match(await facts(page), /^From 127\.0\.0\.1:\d+, as you asked\./);

@@ -10,23 +10,25 @@ import { find as search, textOf, until } from './browsers.mjs';
 export const SITE = fileURLToPath(new URL('../../target/site', import.meta.url));
 export const SHOTS = fileURLToPath(new URL('../../target/screenshots', import.meta.url));
 
-/** Of what was found on a page: by role and name, its id and its own words. */
+/** By browser and role, the ids of elements that were found. */
 const known = new WeakMap();
-const wordsOf = (element) => element.checkVisibility() && (element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent);
 
 /**
- * As `find` of browsers.mjs. What was found once is taken by its id from then on, as long as it says the same: Firefox
+ * As `find` of browsers.mjs. What was found once is taken by its id from then on, if that is what it is called: Firefox
  * looks through a page for half a second each time.
  */
 export async function find(page, role, name) {
-  if (!known.has(page)) known.set(page, new Map());
-  const key = `${role} ${name}`;
-  const { id, words } = known.get(page).get(key) ?? {};
-  const there = id && (await page.$(`#${id}`));
-  if (there && (await there.evaluate(wordsOf)) === words) return there;
+  const browser = page.browser();
+  if (!known.has(browser)) known.set(browser, {});
+  const ids = (known.get(browser)[role] ??= new Set());
+  const there = await page.evaluateHandle((ids, name) => {
+    const nameOf = (element) => element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent;
+    return ids.map((id) => document.getElementById(id)).find((element) => element?.checkVisibility() && nameOf(element) === name);
+  }, [...ids], name);
+  if (there.asElement()) return there.asElement();
   const handle = await search(page, role, name);
-  const found = { id: await handle.evaluate((element) => element.id), words: await handle.evaluate(wordsOf) };
-  known.get(page).set(key, found);
+  const id = await handle.evaluate((element) => element.id);
+  if (id) ids.add(id);
   return handle;
 }
 

@@ -113,6 +113,14 @@ const [own] = at('samples').querySelectorAll(`[lang="${CSS.escape(navigator.lang
 if (own) at('samples').scrollLeft = own.offsetLeft - at('samples').firstElementChild.offsetLeft;
 if (/Mac|iPhone|iPad/.test(navigator.platform)) at('modifier').textContent = '⌘';
 
+// Beside longer panels the text stays in view; of a text taller than the window that is its end, and the buttons.
+function stick() {
+  const margin = 16;
+  at('writing').style.setProperty('--stuck', `${Math.min(margin, innerHeight - at('writing').offsetHeight - margin)}px`);
+}
+new ResizeObserver(stick).observe(at('writing'));
+addEventListener('resize', stick);
+
 // --- what the visitor does
 
 run.addEventListener('change', () => {

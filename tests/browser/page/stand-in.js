@@ -88,6 +88,7 @@ export class Engine {
   async flush() {}
   endFile() {}
   free() {}
+  tuning() {}
   adapter = () => ({ name: 'stand-in', backend: 'none', software: false, features: [], limits: {} });
   info = () => ({ architecture: 'none', contextLength });
   stats = () => ({ decode_tps: 50 });

@@ -120,7 +120,10 @@ async function noError(page) {
 export async function look(page, browser, what, ways = ['desktop light', 'desktop dark', 'phone light', 'phone dark']) {
   for (const [device, width, height] of [['desktop', 1280, 900], ['phone', 390, 844]]) {
     await page.setViewport({ width, height });
-    const [scroll, inner] = await page.evaluate(() => scrollTo(0, 0) ?? [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+    const [scroll, inner] = await page.evaluate(() => {
+      scrollTo(0, 0);
+      return [document.documentElement.scrollWidth, document.documentElement.clientWidth];
+    });
     assert.ok(scroll <= inner, `${what}: at ${width} px the page is ${scroll} px wide`);
     // WebDriver BiDi, which drives Firefox, cannot ask for the dark scheme.
     for (const scheme of browser === 'chromium' ? ['light', 'dark'] : ['light']) {

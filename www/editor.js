@@ -267,12 +267,15 @@ export class Editor extends EventTarget {
   }
 }
 
-/** As `split`, but at a border between pieces, which extents always are, save where an edge lies within the visitor's words. */
+/**
+ * As `split`, but at a border between pieces, which extents always are, save where an edge lies within the visitor's
+ * words; a token that was scored stays whole even so, or it would lose what is known of it.
+ */
 function cutAt(pieces, at) {
   let start = 0;
   for (const [nth, piece] of pieces.entries()) {
     if (start >= at) return [pieces.slice(0, nth), pieces.slice(nth)];
-    if (start + piece.text.length > at) return split(pieces, at);
+    if (start + piece.text.length > at) return piece.known ? [pieces.slice(0, nth), pieces.slice(nth)] : split(pieces, at);
     start += piece.text.length;
   }
   return [pieces, []];

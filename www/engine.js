@@ -10,9 +10,16 @@ export class Engine {
   /** Which entry of the chooser is loaded. */
   key;
   #helium;
+  /** A scoring that the engine has not ended, be it that nobody waits for it any more. */
+  #scoring;
 
   get info() {
     return this.#helium?.info;
+  }
+
+  /** Whether it must end something that was stopped before it does anything else. */
+  get isFinishing() {
+    return this.#scoring !== undefined;
   }
 
   get stats() {
@@ -37,23 +44,32 @@ export class Engine {
     if (FATAL.includes(code)) this.drop().catch(() => undefined);
   }
 
+  /** How many tokens a text has. */
+  async count(text) {
+    return (await this.#helium.tokenize(text)).length;
+  }
+
   generate(prompt, options) {
     return this.#helium.generate(prompt, options);
   }
 
   /**
    * Scores a text: `tokens` in order, whose texts together are the text, with what the model said of each.
-   * `isWanted` is asked between steps.
+   * Nobody waits for it any more once `signal` aborts.
    */
-  async score(text, top, isWanted) {
-    const score = await this.#helium.score(text, { top });
+  async score(text, top, signal) {
+    const scoring = this.#helium.score(text, { top });
+    this.#scoring = scoring;
+    const score = await scoring.finally(() => {
+      if (this.#scoring === scoring) this.#scoring = undefined;
+    });
     // Where each token ends in the text: by the text of all tokens up to it, since one alone may be half a character.
     const tokens = [];
     let done = 0;
     let logprob = 0;
     let alternatives;
     for (let n = 1; n <= score.ids.length; n += 1) {
-      if (n % 16 === 0 && !isWanted()) return undefined;
+      signal.throwIfAborted();
       const whole = await this.#helium.detokenize(score.ids.slice(0, n));
       const known = score.logprobs[n - 1];
       logprob += known ?? 0;

@@ -1,50 +1,45 @@
 // The panel beside the text: what the model made of one token, the legend of the tints, and two small charts.
 
+import { make } from './page.js';
 import { bits, BOUNDS, entropy, percent, visible } from './probability.js';
 import { words } from './strings.js';
-
-const element = (name, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-};
 
 export function makeLegend(list) {
   list.replaceChildren(...BOUNDS.map((bound, nth) => {
     const text = nth === 0 ? `≥ ${bound * 100} %` : bound === 0 ? `< ${BOUNDS[nth - 1] * 100} %` : `≥ ${bound * 100} %`;
-    return element('li', { className: `p${nth}`, textContent: text });
+    return make('li', { className: `p${nth}`, textContent: text });
   }));
 }
 
 /** Shows one token. `onBranch` is given an alternative when the visitor chooses it; without it none can be chosen. */
 export function showToken(parent, piece, onBranch) {
   if (!piece) {
-    parent.replaceChildren(element('p', { className: 'facts', textContent: words.tokenHint }));
+    parent.replaceChildren(make('p', { className: 'facts', textContent: words.tokenHint }));
     return;
   }
-  const title = element('p', { className: 'token-text', textContent: visible(piece.text) });
+  const title = make('p', { className: 'token-text', textContent: visible(piece.text) });
   if (!piece.known) {
-    parent.replaceChildren(title, element('p', { className: 'facts', textContent: words.tokenUnknown }));
+    parent.replaceChildren(title, make('p', { className: 'facts', textContent: words.tokenUnknown }));
     return;
   }
   const { logprob, top } = piece.known;
-  const parts = [title, element('p', { className: 'facts', textContent: words.tokenIs(percent(logprob), bits(logprob).toFixed(1)) })];
+  const parts = [title, make('p', { className: 'facts', textContent: words.tokenIs(percent(logprob), bits(logprob).toFixed(1)) })];
   // The first few in any case; of the others, those that had a chance.
   const others = top.filter(({ text }) => text !== piece.text && text !== '').filter((other, nth) => nth < 3 || Math.exp(other.logprob) >= 0.001);
   if (others.length > 0) {
     const items = others.slice(0, 8).map((other) => {
       const share = percent(other.logprob);
-      const button = element('button', { type: 'button', className: 'alternative', disabled: !onBranch },
-        element('span', { className: 'visually-hidden', textContent: `${words.branch} ` }),
-        element('span', { className: 'alternative-text', textContent: visible(other.text) }), ' ',
-        element('span', { className: 'share', textContent: share }));
+      const button = make('button', { type: 'button', className: 'alternative', disabled: !onBranch },
+        make('span', { className: 'visually-hidden', textContent: `${words.branch} ` }),
+        make('span', { className: 'alternative-text', textContent: visible(other.text) }), ' ',
+        make('span', { className: 'share', textContent: share }));
       button.style.setProperty('--share', Math.exp(other.logprob));
       button.addEventListener('click', () => onBranch?.(other));
-      return element('li', {}, button);
+      return make('li', {}, button);
     });
-    const list = element('ul', { className: 'alternatives' }, ...items);
+    const list = make('ul', { className: 'alternatives' }, ...items);
     list.setAttribute('aria-label', words.alternativesHere);
-    parts.push(list, element('p', { className: 'facts', textContent: onBranch ? words.branchHint : words.pinHint }));
+    parts.push(list, make('p', { className: 'facts', textContent: onBranch ? words.branchHint : words.pinHint }));
   }
   parent.replaceChildren(...parts);
 }

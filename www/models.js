@@ -1,5 +1,7 @@
 // The models that the page offers, and those that its address or the visitor adds. Data only.
 
+import { words } from './strings.js';
+
 /**
  * @typedef {object} Model
  * @property {string} name      in the chooser
@@ -77,6 +79,8 @@ export const MODELS = {
 /** The names of the licences that come with a model. */
 export const licences = ({ links = [] }) => links.map(([text]) => text).filter((text) => text !== SOURCE);
 
+export const isFromDisk = ({ load: { weights } }) => weights instanceof Blob || weights[0] instanceof Blob;
+
 /** `?model=local`, `?weights=URL&tokenizer=URL` → the models to offer and the one chosen at first. */
 export function fromAddress({ search, hostname, href }) {
   const query = new URLSearchParams(search);
@@ -87,7 +91,7 @@ export function fromAddress({ search, hostname, href }) {
 
   const weights = query.get('weights');
   if (weights !== null) {
-    models.address = fromUrl(weights, query.get('tokenizer'), href, 'as this page’s address asks. You decide whether to trust it.');
+    models.address = fromUrl(weights, query.get('tokenizer'), href, words.addressAsks);
     return { models, chosen: 'address' };
   }
   const wanted = query.get('model');
@@ -105,19 +109,19 @@ export function fromUrl(weights, tokenizer, base, why) {
   } catch {
     // Left as written: loading it says what is wrong.
   }
-  return { name, group: 'other', load: { weights, ...(tokenizer && { tokenizer }) }, facts: `From ${host || 'an address'}, ${why}` };
+  return { name, group: 'other', load: { weights, ...(tokenizer && { tokenizer }) }, facts: words.fromHost(host, why) };
 }
 
 /** Files from the visitor's disk: one GGUF, or a checkpoint with its config and tokenizer. */
 export function fromFiles(files) {
   const main = files.find(({ name }) => /\.(gguf|safetensors)$/i.test(name)) ?? files[0];
-  const name = files.length === 1 ? main.name : `${main.name} and ${files.length - 1} more`;
+  const name = files.length === 1 ? main.name : words.andMore(main.name, files.length - 1);
   const isCheckpoint = files.some((file) => /\.safetensors$/i.test(file.name));
   return {
     name,
     group: 'other',
     load: { weights: files.length === 1 ? main : files, ...(isCheckpoint && { quantize: 'q4_k_m' }) },
     bytes: files.reduce((total, { size }) => total + size, 0),
-    facts: files.length === 1 ? 'A file of yours, read from disk; nothing is uploaded.' : 'Files of yours, read from disk; nothing is uploaded.',
+    facts: words.yourFiles(files.length),
   };
 }

@@ -1,6 +1,7 @@
 // Settings: their fields, their place in the page's address, and the code that does the same.
 // They stand after the # of the address, which browsers send to no server.
 
+import { make } from './page.js';
 import { words } from './strings.js';
 
 /** Name → the field's kind, bounds and default. The order is that on the page. */
@@ -25,19 +26,17 @@ const input = (name) => document.getElementById(idOf(name));
 export function makeFields(parent, onChange) {
   for (const [name, { text, value, ...bounds }] of Object.entries(FIELDS)) {
     const [title, why] = words.fields[name];
-    const label = Object.assign(document.createElement('label'), { textContent: title, htmlFor: idOf(name) });
-    const field = Object.assign(document.createElement('input'), { id: idOf(name), type: text ? 'text' : 'number' });
+    const label = make('label', { textContent: title, htmlFor: idOf(name) });
+    const field = make('input', { id: idOf(name), type: text ? 'text' : 'number' });
     for (const [key, bound] of Object.entries(bounds)) field.setAttribute(key, bound);
     if (value !== undefined) {
       field.defaultValue = value;
       field.required = true;
     } else field.placeholder = text ? words.never : words.random;
     field.setAttribute('aria-describedby', `${field.id}-why`);
-    const reason = Object.assign(document.createElement('p'), { id: `${field.id}-why`, textContent: why });
+    const reason = make('p', { id: `${field.id}-why`, textContent: why });
     field.addEventListener('change', onChange);
-    const cell = document.createElement('div');
-    cell.append(label, field, reason);
-    parent.append(cell);
+    parent.append(make('div', {}, label, field, reason));
   }
 }
 

@@ -32,6 +32,9 @@ export function speed(tokensPerSecond) {
   return words.tokensPerSecond(tokensPerSecond < 10 ? tokensPerSecond.toFixed(1) : `${Math.round(tokensPerSecond)}`);
 }
 
+/** Some browsers do not tell what a graphics card is called. */
+export const ranOn = ({ name }) => words.ranOn(/^unnamed/.test(name) ? words.thisDevice : name);
+
 /** What a visitor without WebGPU can do: first for the browser at hand, then where else it works. */
 export function advice({ message }, { userAgent, secure }) {
   const { here: helps, elsewhere, insecure, worksIn } = words.webgpu;

@@ -27,7 +27,7 @@ const REPO = { repo: 'maker/small', file: 'model.safetensors' };
 const SECOND = { repo: 'maker/small', file: 'other/model.safetensors' };
 
 /** A tokenizer for random weights: one token a byte. */
-function byteTokenizer() {
+export function byteTokenizer() {
   const printable = (byte) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
   let extra = 256;
   const letters = Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : extra++));

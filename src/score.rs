@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use crate::error::{Error, Result};
 use crate::model::{MAX_LOGITS, Model};
 use crate::sampler::{log_sum_exp, top_logprobs};
+use crate::session::Cancel;
 
 /// How probable the model found a text.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,11 +66,12 @@ pub async fn visit_logits(
 ///
 /// # Errors
 ///
-/// As [`visit_logits`].
-pub async fn score(model: &mut Model, ids: &[u32], n_top: usize) -> Result<Score> {
+/// As [`visit_logits`], and [`Error::Aborted`] when cancelled.
+pub async fn score(model: &mut Model, ids: &[u32], n_top: usize, cancel: &Cancel) -> Result<Score> {
     let mut logprobs = vec![None];
     let mut top = Vec::new();
     visit_logits(model, ids, |pos, logits| {
+        cancel.check("scoring")?;
         let Some(next) = ids.get(pos + 1) else { return Ok(ControlFlow::Break(())) };
         logprobs.push(Some((f64::from(logits[*next as usize]) - log_sum_exp(logits)?) as f32));
         if n_top > 0 {

@@ -40,12 +40,12 @@ impl Default for GenerateOptions {
     }
 }
 
-/// Stops a generation from elsewhere, within one token. Clones stop the same one.
+/// Stops a generation from elsewhere, within one token, or a scoring. Clones stop the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Asks the generation to stop.
+    /// Asks it to stop.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -56,8 +56,9 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::Aborted("the generation was cancelled".into())) } else { Ok(()) }
+    /// An error once it was asked to; `what` was under way.
+    pub(crate) fn check(&self, what: &str) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Aborted(format!("the {what} was cancelled"))) } else { Ok(()) }
     }
 }
 
@@ -168,7 +169,7 @@ pub async fn generate(
         if prompt_ids.len() + ids.len() > model.max_seq() {
             break FinishReason::Context;
         }
-        cancel.check()?;
+        cancel.check("generation")?;
         let (choice, top) = tokens.next(model).await?;
         prompt_ms.get_or_insert_with(elapsed_ms);
         if model.config().eos_token_ids.contains(&choice.id) {
@@ -216,11 +217,11 @@ async fn prefill<'a>(model: &mut Model, ids: &'a [u32], cancel: &Cancel) -> Resu
     let batch_len = if model.gpu().is_software() { SOFTWARE_BATCH } else { MAX_BATCH };
     let (rest, last) = ids.split_at((ids.len() - 1) / batch_len * batch_len);
     for batch in rest.chunks(batch_len) {
-        cancel.check()?;
+        cancel.check("generation")?;
         model.step(batch, 0..0)?;
         model.wait().await?;
     }
-    cancel.check()?;
+    cancel.check("generation")?;
     Ok(last)
 }
 

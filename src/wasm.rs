@@ -315,11 +315,12 @@ impl WasmEngine {
     }
 
     /// The log-probability of each token of `text`: `{ids, logprobs, meanNll, perplexity, top}`.
-    pub async fn score(&self, text: String, n_top: usize) -> Result<JsValue, JsValue> {
+    pub async fn score(&self, text: String, n_top: usize, cancel: &WasmCancel) -> Result<JsValue, JsValue> {
         let tokenizer = self.tokenizer().map_err(|error| to_js(&error))?;
         let ids = tokenizer.encode(&text).map_err(|error| to_js(&error))?;
+        let cancel = cancel.cancel.clone();
         let mut model = self.model.take().ok_or_else(|| to_js(&busy()))?;
-        let scored = score::score(&mut model, &ids, n_top).await;
+        let scored = score::score(&mut model, &ids, n_top, &cancel).await;
         self.model.replace(Some(model));
         let scored = scored.map_err(|error| to_js(&error))?;
         let top: Vec<Value> = scored.top.iter().zip(1..).map(|(top, n)| top_json(&tokenizer, &ids[..n], top)).collect();

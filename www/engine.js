@@ -10,16 +10,9 @@ export class Engine {
   /** Which entry of the chooser is loaded. */
   key;
   #helium;
-  /** A scoring that the engine has not ended, be it that nobody waits for it any more. */
-  #scoring;
 
   get info() {
     return this.#helium?.info;
-  }
-
-  /** Whether it must end something that was stopped before it does anything else. */
-  get isFinishing() {
-    return this.#scoring !== undefined;
   }
 
   get stats() {
@@ -58,11 +51,7 @@ export class Engine {
    * Nobody waits for it any more once `signal` aborts.
    */
   async score(text, top, signal) {
-    const scoring = this.#helium.score(text, { top });
-    this.#scoring = scoring;
-    const score = await scoring.finally(() => {
-      if (this.#scoring === scoring) this.#scoring = undefined;
-    });
+    const score = await this.#helium.score(text, { top, signal });
     // Where each token ends in the text: by the text of all tokens up to it, since one alone may be half a character.
     const tokens = [];
     let done = 0;

@@ -120,7 +120,6 @@ const en = {
   reading: 'Reading the text…',
   writing: 'Writing…',
   scoring: 'Scoring…',
-  finishing: 'The scoring that was stopped is not over yet; this comes next…',
   scored: (tokens, perplexity, bits) => `Scored ${tokens}: perplexity ${perplexity}, ${bits} bits of surprise each.`,
   nothingToScore: 'Write or paste a text first: scoring needs at least two words.',
   scoreStopped: 'Scoring was stopped.',

@@ -2,7 +2,7 @@
 
 import { Charts } from './inspect.js';
 import { at, say } from './page.js';
-import { isStop, stopped } from './run.js';
+import { isStop } from './run.js';
 import * as settings from './settings.js';
 import { words } from './strings.js';
 import { ranOn, speed } from './words.js';
@@ -101,10 +101,10 @@ export class Writing {
     if (text.trim() === '') return say(words.nothingToScore);
     this.#start(async () => {
       const { signal } = this.#run;
-      say(this.#engine.isFinishing ? words.finishing : words.scoring);
+      say(words.scoring);
       editor.box.readOnly = true;
       try {
-        const result = await Promise.race([this.#engine.score(text, at('alternatives').checked ? TOP : 0, signal), stopped(signal)]);
+        const result = await this.#engine.score(text, at('alternatives').checked ? TOP : 0, signal);
         editor.annotate(result.tokens);
         onScored();
         say(words.scored(words.tokens(result.count), result.perplexity.toFixed(1), result.bits.toFixed(1)));
@@ -123,7 +123,7 @@ export class Writing {
     const text = this.#editor.text.slice(0, stream.start);
     this.#last = { prompt: text, seed: options.seed, run: stream.run, isLong };
     this.#charts.clear();
-    say(engine.isFinishing ? words.finishing : words.reading);
+    say(words.reading);
     let count = 0;
     let result;
     // Tokens whose text came only with a later one: theirs is one piece with it.

@@ -8,7 +8,7 @@ import { HeliumError } from './errors.js';
 import { modelId } from './hub.js';
 import { checkBench, checkCheck, checkGenerate, checkIds, checkLoad, checkPrompt, checkScore, checkWeights, isFiles } from './options.js';
 import { openSession, type Session } from './session.js';
-import type { BenchOptions, BenchReport, CachedModel, Check, CheckOptions, Completion, GenerateOptions, Info, LoadOptions, Score, Stats, Token, Weights } from './types.js';
+import type { BenchOptions, BenchReport, CachedModel, Check, CheckOptions, Completion, GenerateOptions, Info, LoadOptions, Score, ScoreOptions, Stats, Token, Weights } from './types.js';
 
 export { HeliumError, type HeliumErrorCode } from './errors.js';
 export type * from './completions.js';
@@ -122,8 +122,8 @@ export class Helium {
   }
 
   /** Log-probabilities of a text's own tokens; with `top`, of the likeliest alternatives at each position too. */
-  async score(text: string, options: { top?: number } = {}): Promise<Score> {
-    return (await this.connection.request({ op: 'score', ...checkScore(text, options) })) as Score;
+  async score(text: string, options: ScoreOptions = {}): Promise<Score> {
+    return (await this.connection.request({ op: 'score', ...checkScore(text, options) }, { signal: options.signal })) as Score;
   }
 
   /** Measures how fast the model runs here, on random tokens: some minutes where the CPU stands in for a GPU. */

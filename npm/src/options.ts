@@ -3,7 +3,7 @@
 
 import { HeliumError } from './errors.js';
 import type { Means } from './source.js';
-import type { BenchOptions, CheckOptions, GenerateOptions, GpuOptions, HubWeights, LoadOptions } from './types.js';
+import type { BenchOptions, CheckOptions, GenerateOptions, GpuOptions, HubWeights, LoadOptions, ScoreOptions } from './types.js';
 
 /** `LoadOptions` as a message: absolute URLs, no functions, no signal. */
 export interface WireLoad {
@@ -127,9 +127,9 @@ export function checkGenerate(prompt: unknown, options: GenerateOptions | undefi
   return checked;
 }
 
-export function checkScore(text: unknown, options: { top?: number } | undefined): { text: string; top: number } {
+export function checkScore(text: unknown, options: ScoreOptions | undefined): { text: string; top: number } {
   if (typeof text !== 'string') bad('text', 'a text', text);
-  const { top } = pick('score options', options, { top: integer(0, MOST_TOP) });
+  const { top } = pick('score options', options, { top: integer(0, MOST_TOP), signal });
   return { text, top: (top as number | undefined) ?? 0 };
 }
 

@@ -109,6 +109,13 @@ export interface Completion {
   timings: { promptMs: number; decodeMs: number; ttftMs: number };
 }
 
+export interface ScoreOptions {
+  /** Report this many likeliest tokens at each position, too. */
+  top?: number;
+  /** Stops the GPU soon; `score` then rejects with code `aborted` at once. */
+  signal?: AbortSignal;
+}
+
 export interface Score {
   ids: number[];
   /** Log-probability of each token given those before it; the first has none. */

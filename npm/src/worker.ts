@@ -29,7 +29,7 @@ let about: Pick<Info, 'model' | 'notes'> = { model: '', notes: [] };
 let adapterName: string | undefined;
 /** Set once the module has trapped: its memory is in an unknown state then, and it must not run again. */
 let dead: HeliumError | undefined;
-/** Those not yet answered; the running generation with its `Cancel`. */
+/** Those not yet answered; the running generation or scoring with its `Cancel`. */
 const open = new Map<number, Cancel | 'waiting' | 'cancelled'>();
 let queue: Promise<void> = Promise.resolve();
 
@@ -68,6 +68,14 @@ async function answer(id: number, request: Request): Promise<void> {
   }
 }
 
+/** What stops the run with this id, unless it is to stop before it began. */
+function cancellable(id: number): Cancel {
+  if (open.get(id) === 'cancelled') throw new HeliumError('aborted', 'aborted by the caller');
+  const cancel = new Cancel();
+  open.set(id, cancel);
+  return cancel;
+}
+
 async function perform(id: number, request: Request): Promise<unknown> {
   if (request.op === 'load') return load(id, request.options);
   if (request.op === 'check') {
@@ -77,14 +85,12 @@ async function perform(id: number, request: Request): Promise<unknown> {
   if (!engine) throw new HeliumError('closed', 'no model is loaded');
   switch (request.op) {
     case 'generate': {
-      if (open.get(id) === 'cancelled') throw new HeliumError('aborted', 'aborted by the caller');
-      const cancel = new Cancel();
-      open.set(id, cancel);
+      const cancel = cancellable(id);
       const emit = (token: object): void => scope.postMessage({ id, kind: 'token', token: known(token) as Token });
       return engine.generate(request.prompt, request.options, cancel, emit);
     }
     case 'score':
-      return engine.score(request.text, request.top);
+      return engine.score(request.text, request.top, cancellable(id));
     case 'bench':
       return engine.bench(request.options);
     case 'tokenize':

@@ -16,7 +16,7 @@ export interface GpuRequest {
 /** Which kernels may be used. */
 export type Kernels = 'auto' | 'exact' | 'rounded' | 'baseline';
 
-/** Stops a running `generate` before its next token. */
+/** Stops a running `generate` before its next token, and a `score`. */
 export class Cancel {
   constructor();
   cancel(): void;
@@ -53,7 +53,7 @@ export class Engine {
   detokenize(ids: Uint32Array): string;
   generate(prompt: string | Uint32Array, options: object, cancel: Cancel, onToken: (token: object) => void): Promise<object>;
   /** With the `nTop` likeliest alternatives at each position. */
-  score(text: string, nTop: number): Promise<object>;
+  score(text: string, nTop: number, cancel: Cancel): Promise<object>;
   free(): void;
 }
 

@@ -1,6 +1,7 @@
 //! `helium score`: a text enters, the log-probability of each of its tokens leaves.
 
 use helium_webgpu::score::{Score, score};
+use helium_webgpu::session::Cancel;
 use helium_webgpu::tokenizer::Tokenizer;
 use serde::Serialize;
 
@@ -49,7 +50,7 @@ impl Args {
             let files = self.model.find()?;
             let (ids, tokenizer) = self.input.resolve(&self.model, &files)?;
             let mut model = self.gpu.load(&files).await?;
-            let score = score(&mut model, &ids, self.top).await?;
+            let score = score(&mut model, &ids, self.top, &Cancel::default()).await?;
             if self.json { self.report(&score, tokenizer.as_ref()) } else { table(&score, tokenizer.as_ref()) }
         })
     }

@@ -13,7 +13,7 @@ const STAND_IN = `
     let sha, sha256;
     return {
       adapter: () => ({}), begin: () => void (sha = new Sha256()), beginFile() {}, push: (bytes) => sha.update(bytes), flush: async () => {}, endFile() {},
-      finish: async () => (sha256 = sha.hex()), info: () => ({ sha256 }), stats: () => ({}), free() {},
+      finish: async () => (sha256 = sha.hex()), info: () => ({ sha256 }), stats: () => ({}), tuning() {}, free() {},
     };
   };
 `;

@@ -431,6 +431,7 @@ async fn memory_is_foreseen() -> Outcome {
     let foreseen = blueprint.memory().map_err(text)?;
     let mut loader = loader(&gpu, None).map_err(text)?;
     push(&mut loader, "model.gguf", None, [K]).map_err(text)?;
+    loader.flush().await.map_err(text)?;
     let n_pipelines = gpu.n_pipelines();
     let model = loader.finish().await.map_err(text)?;
     if gpu.n_pipelines() != n_pipelines {

@@ -246,7 +246,7 @@ async fn context_end() -> Outcome {
     }
     let result = generate(&mut model, None, &prompt, &greedy(1), &Cancel::default(), |_| {}).await;
     refused("a prompt of 41", result, "context-full", "40")?;
-    refused("41 tokens to score", score(&mut model, &prompt, 0).await, "context-full", "40")?;
+    refused("41 tokens to score", score(&mut model, &prompt, 0, &Cancel::default()).await, "context-full", "40")?;
     run(&mut model, None, &prompt[..30], &greedy(2)).await.map(|_| ())
 }
 
@@ -271,8 +271,8 @@ async fn refuses() -> Outcome {
         let result = generate(&mut model, tokenizer, prompt, &options, &Cancel::default(), |_| {}).await;
         refused(what, result, "invalid-argument", mentions)?;
     }
-    refused("nothing to score", score(&mut model, &[], 0).await, "invalid-argument", "")?;
-    refused("id 291 to score", score(&mut model, &[1, 291], 0).await, "invalid-argument", "291")?;
+    refused("nothing to score", score(&mut model, &[], 0, &Cancel::default()).await, "invalid-argument", "")?;
+    refused("id 291 to score", score(&mut model, &[1, 291], 0, &Cancel::default()).await, "invalid-argument", "291")?;
     refused("id 291 in a step", model.step(&[291], 0..1), "invalid-argument", "291")?;
     refused("an empty step", model.step(&[], 0..0), "internal", "0 tokens")?;
     refused("logits past the step", model.step(&[1], 0..2), "internal", "0..2")?;
@@ -330,7 +330,7 @@ async fn top() -> Outcome {
             }
         }
     }
-    let scored = score(&mut model, &PROMPT, 4).await.map_err(text)?;
+    let scored = score(&mut model, &PROMPT, 4, &Cancel::default()).await.map_err(text)?;
     equal("positions with the most probable tokens", &scored.top.len(), &(PROMPT.len() - 1))?;
     equal("their number", &scored.top.iter().all(|top| top.len() == 4), &true)
 }
@@ -345,7 +345,7 @@ async fn score_agrees(n_prompt: u32, n_generated: usize) -> Outcome {
     let (generation, pieces) = run(&mut model, None, &prompt, &options).await?;
     equal("tokens", &generation.ids.len(), &n_generated)?;
     let all = [&prompt[..], &generation.ids].concat();
-    let scored = score(&mut model, &all, 3).await.map_err(text)?;
+    let scored = score(&mut model, &all, 3, &Cancel::default()).await.map_err(text)?;
     equal("scored ids", &scored.ids, &all)?;
     equal("log-probabilities", &scored.logprobs.len(), &all.len())?;
     equal("the first log-probability", &scored.logprobs[0], &None)?;
@@ -422,5 +422,5 @@ async fn nonsense() -> Outcome {
     let mut model = load_gguf(&bytes, 64).await?;
     let result = generate(&mut model, None, &PROMPT, &greedy(4), &Cancel::default(), |_| {}).await;
     refused("a weight that is not a number", result, "internal", "token 290")?;
-    refused("scored with it", score(&mut model, &PROMPT, 0).await, "internal", "token 290")
+    refused("scored with it", score(&mut model, &PROMPT, 0, &Cancel::default()).await, "internal", "token 290")
 }

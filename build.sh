@@ -227,6 +227,14 @@ suite() {
   bindgen "target/$WASM_TARGET/wasm/${name//-/_}.wasm" target/suite suite
 }
 
+# All that the browser tests use.
+for_browsers() {
+  package_js
+  site
+  package
+  suite
+}
+
 package() {
   local version tarball bytes
   version=$(node -p 'require("./npm/package.json").version')
@@ -326,12 +334,17 @@ test)
   setup browsers
   model
   style
+  say 'building the native tests'
+  cargo test --release --workspace --no-run
+  # What the browsers need is built while the native tests wait for a driver that compiles on one core.
+  mkdir -p target
+  for_browsers >target/for-browsers.log 2>&1 &
+  building=$!
+  trap 'kill $building 2>/dev/null || true' EXIT
   say 'native tests'
   HELIUM_SMOLLM2=$MODEL cargo test --release --workspace
-  package_js
-  site
-  package
-  suite
+  wait $building || { cat target/for-browsers.log >&2; die 'what the browsers need could not be built'; }
+  cat target/for-browsers.log
   say 'browser tests'
   HELIUM_SMOLLM2=$MODEL node tests/browser/run.mjs "$@"
   ;;

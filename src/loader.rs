@@ -231,8 +231,10 @@ impl Loader {
         let last = self.under_way.take();
         self.wait_for(last).await?;
         self.blueprint.check_complete()?;
-        drop(self.guard);
-        Model::new(self.gpu, &self.blueprint, &self.weights, &self.cores).await
+        drop(self.guard.take());
+        // From here on the weights are the model's.
+        let weights = std::mem::take(&mut self.weights);
+        Model::new(Rc::clone(&self.gpu), &self.blueprint, &weights, &self.cores).await
     }
 
     fn push_to(&mut self, file: &mut File, bytes: &[u8]) -> Result<()> {
@@ -384,6 +386,13 @@ impl Loader {
             bytes = rest;
         }
         Ok(())
+    }
+}
+
+impl Drop for Loader {
+    /// A load that failed leaves nothing on the device: another one may follow.
+    fn drop(&mut self) {
+        self.weights.destroy(&self.gpu);
     }
 }
 

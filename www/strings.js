@@ -198,6 +198,7 @@ const en = {
   short: 'A base model: it continues texts, and does not answer questions. What it writes may be false.',
   how: 'How it runs',
   howText: 'The weights are fetched once you ask for them, straight from where they are published, kept in this browser, and computed with WebGPU on this device. After the first visit it all works without a network.',
+  howFast: 'How fast is it here?',
 };
 
 export const STRINGS = { en };

@@ -231,7 +231,7 @@ impl Gpu {
         self.offer
     }
 
-    /// Bytes in all buffers made so far.
+    /// Bytes in all buffers that were made and not destroyed.
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated_bytes.get()
@@ -260,6 +260,12 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         })
+    }
+
+    /// Frees a buffer that was made here, at once: a browser would free it only when it comes to collect garbage.
+    pub fn destroy(&self, buffer: &wgpu::Buffer) {
+        buffer.destroy();
+        self.allocated_bytes.set(self.allocated_bytes.get().saturating_sub(buffer.size()));
     }
 
     /// A storage buffer of `bytes` zeros that can be written and copied from.

@@ -54,10 +54,10 @@ impl Piece {
     }
 
     /// Frees its memory at once. Nothing that reads it may be submitted any more.
-    pub fn destroy(&self) {
-        self.quants.destroy();
+    pub fn destroy(&self, gpu: &Gpu) {
+        gpu.destroy(&self.quants);
         if let Some(aux) = &self.aux {
-            aux.destroy();
+            gpu.destroy(aux);
         }
     }
 

@@ -402,7 +402,7 @@ impl<'a> Bench<'a> {
         self.gpu.queue.submit([encoder.finish()]);
         let all: Vec<f32> = self.gpu.read(&outputs, cores.len() * bytes as usize / 4).await?;
         outputs.destroy();
-        piece.destroy();
+        piece.destroy(self.gpu);
         let mut all = all.chunks_exact(bytes as usize / 4);
         let expected = all.next().unwrap_or_default();
         let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, y| largest.max(y.abs()));

@@ -53,6 +53,12 @@ impl Weights {
         Ok(())
     }
 
+    /// Frees their memory at once. Nothing that reads them may be submitted any more.
+    pub(crate) fn destroy(&self, gpu: &Gpu) {
+        self.matrices.values().flatten().for_each(|piece| piece.destroy(gpu));
+        self.norms.values().for_each(|norm| gpu.destroy(norm));
+    }
+
     /// Writes the values of a norm.
     pub(crate) fn write_norm(&self, gpu: &Gpu, id: WeightId, values: &[f32]) -> Result<()> {
         gpu.queue.write_buffer(self.norm(id)?, 0, bytemuck::cast_slice(values));

@@ -349,6 +349,20 @@ export async function testPage(browser, model) {
       await until('the list is empty', () => page.$eval('#kept-none', (line) => !line.hidden));
       await noProblems(page);
     });
+    const figures = 'the page of figures measures a model and its kernels';
+    if (name === 'chromium') leftOut(figures);
+    else await check(`${name}: ${figures}`, 120, async () => {
+      await page.goto(`${server.url}bench.html?weights=goldens/gguf_Q8_0/model.gguf&prompt-tokens=5&decode-tokens=3&runs=2`);
+      await accessible(page);
+      await press(page, 'Measure');
+      await statusIs(page, /^Done\.$/, 110);
+      const rows = await page.$$eval('#figures tr', (rows) => Object.fromEntries(rows.map(({ cells: [what, value] }) => [what.textContent, value.textContent])));
+      for (const what of ['Prefill', 'Decode']) assert.match(rows[what], /^[\d.]+ \([\d.]+–[\d.]+\) tokens a second$/);
+      assert.match(rows['Model'], /^model\.gguf, Q8_0/);
+      assert.ok((await page.$$eval('#traces caption', (captions) => captions.length)) === 2);
+      await shot(page, 'bench');
+      await noProblems(page);
+    });
     await page.close();
     await testStates(browser);
   } finally {

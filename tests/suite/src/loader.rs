@@ -429,6 +429,19 @@ async fn memory_is_foreseen() -> Outcome {
     blueprint.add(header("model.gguf", K)?).map_err(text)?;
     blueprint.check_complete().map_err(text)?;
     let foreseen = blueprint.memory().map_err(text)?;
+    // A load that was given up leaves nothing behind.
+    let before = gpu.allocated_bytes();
+    let mut given_up = loader(&gpu, None).map_err(text)?;
+    given_up.begin_file("model.gguf", Some(K.len() as u64)).map_err(text)?;
+    given_up.push(&K[..K.len() - 1000]).map_err(text)?;
+    given_up.flush().await.map_err(text)?;
+    drop(given_up);
+    if gpu.allocated_bytes() != before {
+        return Err(format!(
+            "{before} bytes were allocated before a load that failed, {} after",
+            gpu.allocated_bytes()
+        ));
+    }
     let mut loader = loader(&gpu, None).map_err(text)?;
     push(&mut loader, "model.gguf", None, [K]).map_err(text)?;
     loader.flush().await.map_err(text)?;

@@ -18,7 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("matvec_tiled", Core::MatVec(tiled)),
         ("matmul", Core::MatMul(Numbers::F32)),
         ("matvec_i8", Core::MatVec(MatVecShape { groups: 8, numbers: Numbers::I8, ..MatVecShape::default() })),
-        ("matvec_tiled_i8", Core::MatVec(MatVecShape { pairs: 8, numbers: Numbers::I8, ..tiled })),
+        ("matvec_tiled_i8", Core::MatVec(MatVecShape { numbers: Numbers::I8, ..tiled })),
         ("matmul_f16", Core::MatMul(Numbers::F16)),
         ("matmul_i8", Core::MatMul(Numbers::I8)),
     ];

@@ -37,7 +37,9 @@ const steps = {
       globalThis.Worker = patched(text === undefined ? STAND_IN + patch : patch);
       if (options.weights === 'blobs') options.weights = blobs;
       const progress = [];
-      const helium = await Helium.load({ ...options, [MEANS]: means, contextLength: 256, onProgress: (now) => progress.push(now) });
+      // Scores are compared: which kernels are fastest may differ from load to load.
+      const gpu = { kernels: 'baseline' };
+      const helium = await Helium.load({ gpu, ...options, [MEANS]: means, contextLength: 256, onProgress: (now) => progress.push(now) });
       try {
         const score = text === undefined ? undefined : await helium.score(text);
         return { logprobs: score?.logprobs, meanNll: score?.meanNll, progress, info: helium.info };

@@ -27,6 +27,9 @@ const BUDGET: f64 = 0.4;
 /// A measurement lasts about so long, in seconds: browsers round timestamps to 0.1 ms.
 const PASS_SECONDS: f64 = 0.002;
 
+/// Most products of a measurement.
+const MAX_REPEATS: usize = 512;
+
 /// How much faster than the kernel for every device another must be: timing is not exact, and rounding costs quality.
 const GAIN: f64 = 1.03;
 const ROUNDED_GAIN: f64 = 1.10;
@@ -341,13 +344,13 @@ impl<'a> Bench<'a> {
         for _ in 0..2 {
             let least = times.iter().copied().fold(f64::INFINITY, f64::min).max(1e-6);
             let spent = begin.elapsed().as_secs_f64();
-            if least * left.len() as f64 > budget - spent {
+            if least.max(PASS_SECONDS) * left.len() as f64 > budget - spent {
                 break;
             }
             let keep: Vec<bool> = times.iter().map(|time| *time < 2.0 * least).collect();
             let mut kept = keep.iter();
             left.retain(|core| kept.next() == Some(&true) || *core == candidates[0]);
-            let n = ((PASS_SECONDS / least).ceil() as usize).clamp(1, self.pieces.len());
+            let n = ((PASS_SECONDS / least).ceil() as usize).clamp(1, MAX_REPEATS);
             times = self.time(&left, n).await?;
         }
         let weighted = |(core, time): (&Core, &f64)| {
@@ -362,14 +365,18 @@ impl<'a> Bench<'a> {
         Ok(fastest.map_or(candidates[0], |(core, _)| core))
     }
 
-    /// Seconds that each of `cores` takes for `n` matrices.
+    /// Seconds that each of `cores` takes for a matrix, on average over `n`: those of one layer after another, so that
+    /// they come from memory, and again from the first where there are fewer.
     async fn time(&self, cores: &[Core], n: usize) -> Result<Vec<f64>> {
+        let n_pieces = n.min(self.pieces.len());
         let dispatches: Vec<Vec<Dispatch>> = cores
             .iter()
-            .map(|core| self.pieces[..n].iter().map(|piece| self.dispatch(*core, piece, &self.y)).collect())
+            .map(|core| self.pieces[..n_pieces].iter().map(|piece| self.dispatch(*core, piece, &self.y)).collect())
             .collect();
-        let passes: Vec<_> = dispatches.iter().map(|dispatches| (self.step, dispatches.iter().collect())).collect();
-        self.gpu.time(&passes).await
+        let passes: Vec<_> =
+            dispatches.iter().map(|dispatches| (self.step, dispatches.iter().cycle().take(n).collect())).collect();
+        let seconds = self.gpu.time(&passes).await?;
+        Ok(seconds.into_iter().map(|seconds| seconds / n as f64).collect())
     }
 
     /// Which of `cores` compute the same as the first, on a small matrix.

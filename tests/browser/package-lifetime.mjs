@@ -82,9 +82,9 @@ export async function testLifetime(browser, page, call) {
   let strict;
   try {
     // In Chromium the examples run under such a policy.
-    const strict = "under a strict content security policy, in a worker of the page's own";
-    if (name === 'chromium') console.log(`--    ${name}: left to the other browser: ${strict}`);
-    else await check(`${name}: ${strict}`, LIMIT, async () => {
+    const policy = "under a strict content security policy, in a worker of the page's own";
+    if (name === 'chromium') console.log(`--    ${name}: left to the other browser: ${policy}`);
+    else await check(`${name}: ${policy}`, LIMIT, async () => {
       strict = await openPage(browser, new URL('/strict/strict.html', page.url()).href);
       assert.equal(await strict.evaluate((weights) => globalThis.inWorker(weights), new URL(`/${WEIGHTS}`, page.url()).href), 2);
       assert.deepEqual(strict.problems, []);

@@ -219,11 +219,12 @@ impl Cores {
 /// The kernels to choose from.
 ///
 /// An adapter that computes on the CPU loads every element by itself and has little use for workgroup memory: there
-/// a few threads keep sixteen rows by up to four tokens in registers. Measured on lavapipe, this decodes 5 times as
-/// fast as the shape for GPUs, and prefills 4 times as fast as tiles. The others are not tried there, since compiling
-/// each takes such an adapter long: `SwiftShader` minutes for sixteen rows, so that it gets eight.
+/// a few threads keep sixteen rows by up to four tokens in registers: ARCHITECTURE.md has the figures. The others are
+/// not tried there, since compiling each takes such an adapter long: `SwiftShader` minutes for sixteen rows, so that it
+/// gets eight.
 fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
+    let subgroup = if kernels == Kernels::Baseline { 1 } else { subgroup };
     let shape = |lanes: u32, groups, pairs, numbers| MatVecShape {
         lanes,
         groups,

@@ -52,6 +52,7 @@ fn command(args: &[&str]) -> Command {
     // As in a container, where Mesa would complain on stderr; what is remembered of this machine stays out of it.
     command
         .args(args)
+        .args(kernels)
         .env_remove("XDG_RUNTIME_DIR")
         .env("HELIUM_CACHE", env!("CARGO_TARGET_TMPDIR"))
         .stdin(Stdio::null());

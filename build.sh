@@ -281,8 +281,8 @@ layers() {
   mapfile -t model < <(printf '%s\n' "${all[@]}" | grep -E '^src/model(/|\.rs)')
   local failed=0
   forbid 'formats, tokenizer, sampler, recipes and configuration know neither the GPU nor the web' '\b(wgpu|web_sys|js_sys|wasm_bindgen)\b|crate::(gpu|model|session|loader)\b' "${below[@]}" || failed=1
-  forbid 'the GPU layer knows no model' 'crate::(model|loader|session|score)\b' "${gpu[@]}" || failed=1
-  forbid 'the model knows no session' 'crate::(session|score)\b' "${model[@]}" || failed=1
+  forbid 'the GPU layer knows no model' 'crate::(model|loader|session|score|bench)\b' "${gpu[@]}" || failed=1
+  forbid 'the model knows no session' 'crate::(session|score|bench)\b' "${model[@]}" || failed=1
   forbid 'only wasm.rs names the web' '\b(wasm_bindgen|web_sys|js_sys)\b' "${all[@]}" || failed=1
   return $failed
 }

@@ -203,7 +203,7 @@ impl Loader {
         let measured = self.cores.measure(&self.gpu, &self.blueprint, &self.weights).await;
         if guard.finish().await.and(measured).is_err() {
             self.gpu.check()?;
-            self.cores = Cores::new(&self.gpu, Kernels::Baseline, Tuning::default());
+            self.cores = Cores::new(&self.gpu, Kernels::Baseline, self.cores.tuning().clone());
         }
         compile(&self.gpu, &self.blueprint, &self.cores)
     }

@@ -2,10 +2,8 @@
 
 import { Helium } from './helium/index.js';
 import { MODELS } from './models.js';
+import { at, make, say } from './page.js';
 import { bytes } from './words.js';
-
-const at = (id) => document.getElementById(id);
-const say = (text) => (at('status').textContent = text);
 
 for (const [key, { name }] of Object.entries(MODELS)) at('model').add(new Option(name, key));
 const asked = new URLSearchParams(location.search);
@@ -83,7 +81,7 @@ function show(figures) {
 
 /** A table of kernels. */
 function trace([what, times]) {
-  const table = document.createElement('table');
+  const table = make('table');
   table.createCaption().textContent = what;
   table.createTHead().append(row('th', ['Kernel', 'Count', 'ms', 'GB/s', 'GFLOP/s']));
   const body = table.createTBody();
@@ -92,7 +90,5 @@ function trace([what, times]) {
 }
 
 function row(kind, cells, first = kind) {
-  const made = document.createElement('tr');
-  made.append(...cells.map((text, nth) => Object.assign(document.createElement(nth === 0 ? first : kind), { textContent: text })));
-  return made;
+  return make('tr', {}, ...cells.map((textContent, nth) => make(nth === 0 ? first : kind, { textContent })));
 }

@@ -1,4 +1,4 @@
-// The elements of index.html by their ids, new ones, and the status line. Knows nothing of what they are for.
+// The elements of a page by their ids, new ones, and the status line. Knows nothing of what they are for.
 
 export const at = (id) => document.getElementById(id);
 

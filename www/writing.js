@@ -159,6 +159,7 @@ export class Writing {
     at('ran-on').textContent = `${ranOn(engine.info.adapter)} · ${words.seedWas(options.seed)}`;
     at('ran-on').title = engine.info.notes.join('\n');
   }
+
   /** Of a text that is too long, what fits half of the context: so there is room to go on. */
   async #endOf(text) {
     const count = await this.#engine.count(text);

@@ -99,7 +99,12 @@ const CHROMIUM = {
 
 // --- side by side
 
-const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
+/** Of an even number, the mean of the middle two. */
+function median(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const half = (sorted.length - 1) / 2;
+  return (sorted[Math.floor(half)] + sorted[Math.ceil(half)]) / 2;
+}
 
 async function compare(title, engines) {
   console.log(`\n${title}: ${NAME}, ${counts.prompt} + ${counts.decode} tokens, ${rounds} rounds; tokens a second, median (least–most), and ours divided by theirs`);

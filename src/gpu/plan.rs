@@ -93,9 +93,7 @@ impl Work {
 /// One recorded dispatch.
 #[derive(Debug)]
 pub struct Dispatch {
-    /// What it computes, such as `"layers.3.qkv"`.
-    pub name: String,
-    /// How much that is.
+    /// What it reads and computes.
     pub work: Work,
     /// The kernel.
     pub pipeline: Rc<Pipeline>,

@@ -42,19 +42,6 @@ pub(super) fn role(id: MatrixId) -> (Epilogue, bool) {
     }
 }
 
-/// What a product with a matrix is called in traces and taps.
-fn name_of(id: MatrixId) -> String {
-    match id {
-        MatrixId::Embedding | MatrixId::Output => "logits".into(),
-        MatrixId::Qkv(layer) => format!("layers.{layer}.qkv"),
-        MatrixId::AttnOut(layer) => format!("layers.{layer}.attention_out"),
-        MatrixId::GateUp(layer) => format!("layers.{layer}.gate_up"),
-        MatrixId::Gate(layer) => format!("layers.{layer}.gate"),
-        MatrixId::Up(layer) => format!("layers.{layer}.up"),
-        MatrixId::Down(layer) => format!("layers.{layer}.down"),
-    }
-}
-
 /// Has the device compile what the model will need, so that it does so while weights are still on their way.
 pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result<()> {
     let config = blueprint.config()?;
@@ -248,11 +235,11 @@ impl Plans {
 
     /// Encodes a workgroup of every kernel, so that the driver does now what it leaves for the first time. What that
     /// writes is written anew before anything reads it.
-    pub(super) fn warm_up(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>) {
+    pub(super) fn warm_up(&self, gpu: &Gpu, picker: &Picker, pass: &mut wgpu::ComputePass<'_>) {
         let step = Step { pos: 0, n_tokens: 1, first_token: 0, slice_len: SLICE_LEN };
         self.write(gpu, Some(&[0]), &step, &(0..1));
         let mut seen = BTreeSet::new();
-        let plans = [&self.few, &self.many, &self.head_few, &self.head_many];
+        let plans = [&self.few, &self.many, &self.head_few, &self.head_many, picker.plan()];
         for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
             if seen.insert(&dispatch.pipeline.label) {
                 dispatch.encode_one(pass);
@@ -422,7 +409,6 @@ impl Recorder<'_> {
             let groups = vec![pipeline.bind(self.gpu, 0, &[&params, &b.ids, &piece.quants, piece.aux(), &b.h])];
             let x = Extent::Fixed((piece.shape.layout.n_chunks as u32).div_ceil(EMBED_CHUNKS));
             plan.dispatches.push(Dispatch {
-                name: "embedding".into(),
                 work: Work::default(),
                 pipeline,
                 groups,
@@ -458,8 +444,7 @@ impl Recorder<'_> {
             flops_per_sight: 4 * (config.n_heads * config.head_dim) as u64,
             ..Work::default()
         };
-        let name = format!("layers.{layer}.attention");
-        plan.dispatches.push(Dispatch { name: name.clone(), work, pipeline, groups, grid });
+        plan.dispatches.push(Dispatch { work, pipeline, groups, grid });
 
         let pipeline = self.gpu.pipeline(&Kernel::attention_combine());
         let params =
@@ -467,7 +452,7 @@ impl Recorder<'_> {
         let params = self.gpu.uniform("combine params", &params);
         let groups = vec![pipeline.bind(self.gpu, 0, &[&b.step, &params, &b.slices, &b.attn])];
         let grid = [Extent::Fixed(config.n_heads as u32), Extent::TokensIfSliced, Extent::Fixed(1)];
-        plan.dispatches.push(Dispatch { name, work: Work::default(), pipeline, groups, grid });
+        plan.dispatches.push(Dispatch { work: Work::default(), pipeline, groups, grid });
     }
 
     /// A dispatch for every piece of the matrix: none if the model does not have it.
@@ -487,7 +472,7 @@ impl Recorder<'_> {
                 ..Work::default()
             };
             let grid = core.grid(params.n_pairs);
-            plan.dispatches.push(Dispatch { name: name_of(id), work, pipeline, groups, grid });
+            plan.dispatches.push(Dispatch { work, pipeline, groups, grid });
         }
     }
 }

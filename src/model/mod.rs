@@ -43,8 +43,6 @@ const UNKNOWN: u32 = u32::MAX;
 /// A dispatch that was timed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Traced {
-    /// What it computes, such as `"layers.3.qkv"`.
-    pub name: String,
     /// The kernel's label, which spells its variant.
     pub kernel: String,
     /// How long it took.
@@ -88,7 +86,7 @@ impl Model {
         let plans = Plans::new(&gpu, &config, weights, &cache, cores)?;
         let picker = plans.picker(&gpu);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("warm-up") });
-        plans.warm_up(&gpu, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        plans.warm_up(&gpu, &picker, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         gpu.queue.submit([encoder.finish()]);
         gpu.wait().await?;
         guard.finish().await?;
@@ -266,8 +264,9 @@ impl Model {
     ///
     /// As [`Model::step`].
     pub async fn trace(&mut self, ids: &[u32]) -> Result<Vec<Traced>> {
-        self.check_step(ids, &(ids.len() - 1..ids.len()))?;
-        let step = self.begin_step(Some(ids), &(ids.len() - 1..ids.len()));
+        let last = ids.len().saturating_sub(1)..ids.len();
+        self.check_step(ids, &last)?;
+        let step = self.begin_step(Some(ids), &last);
         let (body, head) = self.plans.plans(&step, 1);
         let head_step = Step { n_tokens: 1, ..step };
         let mut passes = Vec::new();
@@ -277,7 +276,6 @@ impl Model {
         }
         let seconds = self.gpu.time(&passes).await?;
         let traced = passes.iter().zip(seconds).map(|((step, dispatches), seconds)| Traced {
-            name: dispatches[0].name.clone(),
             kernel: dispatches[0].pipeline.label.clone(),
             seconds,
             bytes: dispatches[0].work.bytes(step),

@@ -91,7 +91,7 @@ impl Picker {
         let pipeline = gpu.pipeline(&Kernel::sample());
         let groups = vec![pipeline.bind(gpu, 0, &[&uniform, logits, &biases, &counts, ids, &pick])];
         let work = Work { bytes: 4 * vocab_size as u64, ..Work::default() };
-        let dispatch = Dispatch { name: "sample".into(), work, pipeline, groups, grid: [Extent::Fixed(1); 3] };
+        let dispatch = Dispatch { work, pipeline, groups, grid: [Extent::Fixed(1); 3] };
         let plan = Plan { dispatches: vec![dispatch] };
         Self { params, uniform, biases, counts, pick, plan, idle: Vec::new() }
     }

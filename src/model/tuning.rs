@@ -4,6 +4,7 @@
 //! Measured once a device and shape, on the model's own matrices, as soon as they are allocated: what they hold does
 //! not matter for time. [`Tuning`] remembers.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -39,6 +40,11 @@ const N_DTYPES: usize = 2;
 
 /// Rows of the matrix that shows whether a kernel computes right on this device.
 const CHECK_ROWS: usize = 64;
+
+/// How far it may be off, as a share of the largest result: sums in another order, or each x rounded to 1 in 254 of the
+/// largest of its sixteen. What a kernel gets wrong that is off by a whole lane or chunk is as large as the result.
+const EXACT_TOLERANCE: f32 = 1e-4;
+const ROUNDED_TOLERANCE: f32 = 0.03;
 
 /// Entries that are remembered, before all are forgotten.
 const MAX_ENTRIES: usize = 256;
@@ -167,36 +173,47 @@ impl Cores {
 
     /// Measures for the types that the blueprint has and this has not seen yet.
     pub(crate) async fn measure(&mut self, gpu: &Gpu, blueprint: &Blueprint, weights: &Weights) -> Result<()> {
-        let config = blueprint.config()?;
         let dtypes = blueprint.dtypes();
-        for dtype in dtypes.iter().copied().take(N_DTYPES) {
-            for count in [Count::One, Count::Many] {
-                let candidates: Vec<_> =
-                    self.candidates(count).iter().copied().filter(|core| core.numbers().hold(dtype)).collect();
-                let is_measured = matches!(self.kernels, Kernels::Auto | Kernels::Exact) && gpu.offer().timestamps;
-                if !is_measured || candidates.len() < 2 || self.chosen.contains_key(&(count, dtype)) {
-                    continue;
-                }
-                let Some(bench) = Bench::new(gpu, config, blueprint, weights, dtype, count) else { continue };
-                let key = self.key(gpu, &bench.first.shape, count);
-                let remembered = self.tuning.labels.get(&key);
-                let remembered = candidates.iter().find(|core| Some(&core.label()) == remembered);
-                if let Some(core) = remembered {
-                    self.chosen.insert((count, dtype), *core);
-                } else if self.spent < BUDGET {
-                    let begin = Instant::now();
-                    let core = bench.fastest(&candidates, BUDGET - self.spent).await?;
-                    bench.destroy();
-                    self.spent += begin.elapsed().as_secs_f64();
-                    self.chosen.insert((count, dtype), core);
-                    if self.tuning.labels.len() >= MAX_ENTRIES {
-                        self.tuning.labels.clear();
-                    }
-                    self.tuning.labels.insert(key, core.label());
+        if matches!(self.kernels, Kernels::Auto | Kernels::Exact) && gpu.offer().timestamps {
+            for dtype in dtypes.iter().copied().take(N_DTYPES) {
+                for count in [Count::One, Count::Many] {
+                    self.choose(gpu, blueprint, weights, dtype, count).await?;
                 }
             }
         }
         self.dtypes = dtypes;
+        Ok(())
+    }
+
+    async fn choose(
+        &mut self,
+        gpu: &Gpu,
+        blueprint: &Blueprint,
+        weights: &Weights,
+        dtype: Dtype,
+        count: Count,
+    ) -> Result<()> {
+        let candidates: Vec<_> =
+            self.candidates(count).iter().copied().filter(|core| core.numbers().hold(dtype)).collect();
+        if candidates.len() < 2 || self.chosen.contains_key(&(count, dtype)) {
+            return Ok(());
+        }
+        let config = blueprint.config()?;
+        let Some((id, pieces)) = typical(config, blueprint, weights, dtype) else { return Ok(()) };
+        let key = self.key(gpu, &pieces[0].shape, count);
+        let remembered = self.tuning.labels.get(&key);
+        if let Some(core) = candidates.iter().find(|core| Some(&core.label()) == remembered) {
+            self.chosen.insert((count, dtype), *core);
+        } else if self.spent < BUDGET {
+            let begin = Instant::now();
+            let core = Bench::new(gpu, config, id, pieces, count).fastest(&candidates, BUDGET - self.spent).await?;
+            self.spent += begin.elapsed().as_secs_f64();
+            self.chosen.insert((count, dtype), core);
+            if self.tuning.labels.len() >= MAX_ENTRIES {
+                self.tuning.labels.clear();
+            }
+            self.tuning.labels.insert(key, core.label());
+        }
         Ok(())
     }
 
@@ -219,12 +236,11 @@ impl Cores {
 /// The kernels to choose from.
 ///
 /// An adapter that computes on the CPU loads every element by itself and has little use for workgroup memory: there
-/// a few threads keep sixteen rows by up to four tokens in registers: ARCHITECTURE.md has the figures. The others are
-/// not tried there, since compiling each takes such an adapter long: `SwiftShader` minutes for sixteen rows, so that it
-/// gets eight.
+/// a few threads keep eight or sixteen rows by up to four tokens in registers (ARCHITECTURE.md has the figures). The
+/// others are not tried there, since compiling each takes such an adapter long: `SwiftShader` minutes for sixteen rows,
+/// so that it is spared them.
 fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
-    let subgroup = if kernels == Kernels::Baseline { 1 } else { subgroup };
     let shape = |lanes: u32, groups, pairs, numbers| MatVecShape {
         lanes,
         groups,
@@ -233,14 +249,18 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
         joined: subgroup.min(lanes),
         numbers,
     };
-    let pairs = if gpu.adapter_name().contains("llvmpipe") { 8 } else { 4 };
     let mut all: Vec<Core> = match (gpu.is_software(), count) {
-        (true, Count::One) => {
-            [Numbers::F32, Numbers::I8].map(|numbers| Core::MatVec(shape(8, 4, pairs, numbers))).into()
+        (true, _) => {
+            let tokens = if count == Count::One { 1 } else { 4 };
+            let pairs = if gpu.adapter_name().contains("llvmpipe") { 8 } else { 4 };
+            [
+                MatVecShape { joined: 1, ..shape(8, 4, 4, Numbers::F32) },
+                shape(8, 4, pairs, Numbers::F32),
+                shape(8, 4, pairs, Numbers::I8),
+            ]
+            .map(|shape| Core::MatVec(MatVecShape { tokens, ..shape }))
+            .into()
         }
-        (true, Count::Many) => [Numbers::F32, Numbers::I8]
-            .map(|numbers| Core::MatVec(MatVecShape { tokens: 4, ..shape(8, 4, pairs, numbers) }))
-            .into(),
         (false, Count::One) => vec![
             Core::MatVec(MatVecShape::default()),
             Core::MatVec(shape(32, 2, 1, Numbers::F32)),
@@ -266,43 +286,46 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     all
 }
 
-/// Products to be timed: with the matrix of one type that has most weights, in layer after layer.
+/// The matrix with most weights of one type, in layer after layer.
+fn typical<'a>(
+    config: &ModelConfig,
+    blueprint: &Blueprint,
+    weights: &'a Weights,
+    dtype: Dtype,
+) -> Option<(MatrixId, Vec<&'a Piece>)> {
+    // QKV's epilogue writes to a cache, which is not there yet.
+    let is_plain = |id: MatrixId| match id {
+        MatrixId::Qkv(_) => false,
+        MatrixId::Embedding => config.tie_word_embeddings,
+        _ => true,
+    };
+    let of_dtype = |id| weights.matrix(id).iter().filter(move |piece| piece.shape.layout.dtype == dtype);
+    let bytes = |id| of_dtype(id).map(|piece| piece.shape.bytes()).max().unwrap_or(0);
+    let ids: Vec<_> = blueprint.pieces().map(|(id, _)| id).filter(|id| is_plain(*id) && bytes(*id) > 0).collect();
+    // A layer's matrices are most of a model, even where the output projection is the largest of all.
+    let id = *ids.iter().max_by_key(|id| (id.is_of_layer(), bytes(**id)))?;
+    let same = ids.iter().filter(|other| other.of_first_layer() == id.of_first_layer());
+    Some((id, same.flat_map(|id| of_dtype(*id)).collect()))
+}
+
+/// Products to be timed.
 struct Bench<'a> {
     gpu: &'a Gpu,
     config: &'a ModelConfig,
     id: MatrixId,
+    /// At least one.
     pieces: Vec<&'a Piece>,
-    first: &'a Piece,
     step: Step,
     step_buffer: wgpu::Buffer,
     x: wgpu::Buffer,
     y: wgpu::Buffer,
     y_width: usize,
+    /// All buffers, to be destroyed.
+    scratch: RefCell<Vec<wgpu::Buffer>>,
 }
 
 impl<'a> Bench<'a> {
-    fn new(
-        gpu: &'a Gpu,
-        config: &'a ModelConfig,
-        blueprint: &Blueprint,
-        weights: &'a Weights,
-        dtype: Dtype,
-        count: Count,
-    ) -> Option<Self> {
-        // QKV's epilogue writes to a cache, which is not there yet.
-        let is_plain = |id: MatrixId| match id {
-            MatrixId::Qkv(_) => false,
-            MatrixId::Embedding => config.tie_word_embeddings,
-            _ => true,
-        };
-        let of_dtype = |id| weights.matrix(id).iter().filter(move |piece| piece.shape.layout.dtype == dtype);
-        let bytes = |id| of_dtype(id).map(|piece| piece.shape.bytes()).max().unwrap_or(0);
-        let ids: Vec<_> = blueprint.pieces().map(|(id, _)| id).filter(|id| is_plain(*id) && bytes(*id) > 0).collect();
-        // A layer's matrices are most of a model, even where the output projection is the largest of all.
-        let id = *ids.iter().max_by_key(|id| (id.is_of_layer(), bytes(**id)))?;
-        let same = ids.iter().filter(|other| other.of_first_layer() == id.of_first_layer());
-        let pieces: Vec<_> = same.flat_map(|id| of_dtype(*id)).collect();
-        let first = *pieces.first()?;
+    fn new(gpu: &'a Gpu, config: &'a ModelConfig, id: MatrixId, pieces: Vec<&'a Piece>, count: Count) -> Self {
         let n_tokens = match count {
             Count::One => 1,
             Count::Many if gpu.is_software() => 4,
@@ -314,23 +337,16 @@ impl<'a> Bench<'a> {
             MatrixId::GateUp(_) | MatrixId::Gate(_) | MatrixId::Up(_) => config.intermediate_size,
             _ => config.hidden_size,
         });
-        // x, and after it the norm.
-        let x: Vec<f32> = (0..(n_tokens as usize + 1) * 32 * first.shape.layout.n_chunks)
-            .map(|i| noise(i) as f32 / (1 << 31) as f32 - 1.0)
+        // Between -1 and 1. Its first row is the norm, too.
+        let x: Vec<f32> = (0..n_tokens as usize * 32 * pieces[0].shape.layout.n_chunks)
+            .map(|i| noise(i) as f32 / (1_u32 << 31) as f32 - 1.0)
             .collect();
         let y = vec![0.0_f32; n_tokens as usize * y_width];
-        Some(Self {
-            gpu,
-            config,
-            id,
-            pieces,
-            first,
-            step,
-            step_buffer: scratch(gpu, bytemuck::bytes_of(&step)),
-            x: scratch(gpu, bytemuck::cast_slice(&x)),
-            y: scratch(gpu, bytemuck::cast_slice(&y)),
-            y_width,
-        })
+        let scratch = RefCell::default();
+        let buffer = |bytes: &[u8]| scratch_buffer(gpu, &scratch, bytes);
+        let step_buffer = buffer(bytemuck::bytes_of(&step));
+        let (x, y) = (buffer(bytemuck::cast_slice(&x)), buffer(bytemuck::cast_slice(&y)));
+        Self { gpu, config, id, pieces, step, step_buffer, x, y, y_width, scratch }
     }
 
     /// The core to use; the first is for every device.
@@ -372,7 +388,7 @@ impl<'a> Bench<'a> {
         let n_pieces = n.min(self.pieces.len());
         let dispatches: Vec<Vec<Dispatch>> = cores
             .iter()
-            .map(|core| self.pieces[..n_pieces].iter().map(|piece| self.dispatch(*core, piece, &self.y)).collect())
+            .map(|core| self.pieces[..n_pieces].iter().map(|piece| self.dispatch(*core, piece)).collect())
             .collect();
         let passes: Vec<_> =
             dispatches.iter().map(|dispatches| (self.step, dispatches.iter().cycle().take(n).collect())).collect();
@@ -383,9 +399,9 @@ impl<'a> Bench<'a> {
     /// Which of `cores` compute the same as the first, on a small matrix.
     async fn check(&self, cores: &[Core]) -> Result<Vec<bool>> {
         use wgpu::BufferUsages as Usage;
-        let layout: Layout = self.first.shape.layout;
+        let layout: Layout = self.pieces[0].shape.layout;
         // An even number, whichever rows make a pair.
-        let n_rows = CHECK_ROWS.min(self.first.shape.n_rows & !1).max(1);
+        let n_rows = CHECK_ROWS.min(self.pieces[0].shape.n_rows & !1).max(1);
         let piece = Piece::new(self.gpu, "check", PieceShape { layout, first_row: 0, n_rows });
         // As f16 these are numbers around 0.06, as f32 tiny but normal ones, as integers anything.
         let words = |n: usize| -> Vec<u32> { (0..n).map(|i| 0x2c00_2c00 | noise(i) & 0x03ff_03ff).collect() };
@@ -401,7 +417,7 @@ impl<'a> Bench<'a> {
         let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
         for (core, i) in cores.iter().zip(0..) {
             encoder.clear_buffer(&self.y, 0, None);
-            let dispatch = self.dispatch(*core, &piece, &self.y);
+            let dispatch = self.dispatch(*core, &piece);
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             dispatch.encode(&mut pass, &self.step);
             drop(pass);
@@ -415,36 +431,37 @@ impl<'a> Bench<'a> {
         let expected = all.next().unwrap_or_default();
         let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, y| largest.max(y.abs()));
         let is_near = |(found, core): (&[f32], &Core)| {
-            let tolerance = if core.numbers() == Numbers::F32 { 1e-4 } else { 0.03 };
+            let tolerance = if core.numbers() == Numbers::F32 { EXACT_TOLERANCE } else { ROUNDED_TOLERANCE };
             // Not a number is not near.
             expected.iter().zip(found).all(|(a, b)| (a - b).abs() <= tolerance * largest)
         };
         Ok(std::iter::once(true).chain(all.zip(&cores[1..]).map(is_near)).collect())
     }
 
-    fn dispatch(&self, core: Core, piece: &Piece, y: &wgpu::Buffer) -> Dispatch {
+    fn dispatch(&self, core: Core, piece: &Piece) -> Dispatch {
         let (epilogue, is_normalised) = role(self.id);
         let pipeline = self.gpu.pipeline(&Kernel::product(core, piece.shape.layout.dtype, epilogue, is_normalised));
         let params = ProductParams::new(self.config, 0, self.y_width, piece, self.id);
-        let uniform = scratch(self.gpu, bytemuck::bytes_of(&params));
+        let uniform = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
         let inputs = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux()];
-        let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, &[y])];
-        Dispatch { name: String::new(), work: Work::default(), pipeline, groups, grid: core.grid(params.n_pairs) }
-    }
-
-    fn destroy(&self) {
-        for buffer in [&self.step_buffer, &self.x, &self.y] {
-            buffer.destroy();
-        }
+        let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, &[&self.y])];
+        Dispatch { work: Work::default(), pipeline, groups, grid: core.grid(params.n_pairs) }
     }
 }
 
-/// A buffer for any use.
-fn scratch(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        self.scratch.borrow().iter().for_each(wgpu::Buffer::destroy);
+    }
+}
+
+/// A buffer for any use, which is noted in `all`.
+fn scratch_buffer(gpu: &Gpu, all: &RefCell<Vec<wgpu::Buffer>>, bytes: &[u8]) -> wgpu::Buffer {
     use wgpu::BufferUsages as Usage;
     let usage = Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
     let buffer = gpu.uncounted("tuning", bytes.len() as u64, usage);
     gpu.queue.write_buffer(&buffer, 0, bytes);
+    all.borrow_mut().push(buffer.clone());
     buffer
 }
 

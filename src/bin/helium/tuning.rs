@@ -32,7 +32,7 @@ pub(crate) fn write(tuning: &Tuning, before: &Tuning) {
 }
 
 /// `helium-webgpu/kernels.json` in the platform's cache folder, or in `HELIUM_CACHE`.
-pub(crate) fn path() -> Option<PathBuf> {
+fn path() -> Option<PathBuf> {
     let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let ours = || {
         let platform = if cfg!(windows) {

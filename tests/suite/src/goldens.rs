@@ -19,8 +19,8 @@ const LOGIT_TOLERANCE: f32 = 0.02;
 /// Largest Kullback-Leibler divergence at a position: what such differences of logits come to, squared.
 const KL_TOLERANCE: f64 = 2e-4;
 
-/// The same where kernels round activations to eight bits: each of the products errs by up to 1 in 254 of its largest
-/// input, and these small models have the smallest sums to even that out.
+/// The same where kernels round activations to eight bits: every product errs by up to 1 in 254 of its largest inputs, and
+/// these models, the smallest, have the shortest sums to even that out. Measured: up to 0.39, and 4.8e-3.
 const ROUNDED_LOGIT_TOLERANCE: f32 = 0.6;
 const ROUNDED_KL_TOLERANCE: f64 = 8e-3;
 
@@ -92,11 +92,11 @@ pub(crate) fn cases() -> Vec<Case> {
     let case = |golden: &'static Golden, suffix, kernels| {
         Case::new(format!("golden_{}{suffix}", golden.name), move || check(golden, kernels))
     };
-    let of = |names: [&'static str; 2]| GOLDENS.iter().filter(move |golden| names.contains(&golden.name));
+    let of = |names: &'static [&'static str]| GOLDENS.iter().filter(move |golden| names.contains(&golden.name));
     let plain = GOLDENS.iter().map(|golden| case(golden, "", Kernels::Baseline));
-    // What an adapter offers changes the kernels, not the formats: two of each kind.
-    let offered = of(["llama_bf16", "gguf_K"]).map(|golden| case(golden, "_offered", Kernels::Exact));
-    let rounded = of(["gguf_Q4_0", "gguf_K"]).map(|golden| case(golden, "_rounded", Kernels::Rounded));
+    // What an adapter offers changes the kernels, not the formats, and software adapters compile it slowly: few of each.
+    let offered = of(&["llama_bf16", "gguf_Q4_0"]).map(|golden| case(golden, "_offered", Kernels::Exact));
+    let rounded = of(&["gguf_Q4_0"]).map(|golden| case(golden, "_rounded", Kernels::Rounded));
     plain.chain(offered).chain(rounded).collect()
 }
 

@@ -61,8 +61,8 @@ impl Runner {
     pub(crate) fn run(&self, kernel: &Kernel, groups: &[&[&wgpu::Buffer]], grid: [u32; 3]) {
         let pipeline = self.gpu.pipeline(kernel);
         let groups = groups.iter().enumerate().map(|(i, buffers)| pipeline.bind(&self.gpu, i, buffers)).collect();
-        let (name, work) = (String::new(), Work::default());
-        let plan = Plan { dispatches: vec![Dispatch { name, work, pipeline, groups, grid: grid.map(Extent::Fixed) }] };
+        let work = Work::default();
+        let plan = Plan { dispatches: vec![Dispatch { work, pipeline, groups, grid: grid.map(Extent::Fixed) }] };
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         plan.encode(&mut pass, &Step::default());

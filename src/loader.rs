@@ -38,11 +38,22 @@ pub struct Loader {
     blueprint: Blueprint,
     weights: Weights,
     cores: Cores,
-    /// Whether kernels are to be chosen and compiled for what was allocated.
-    is_uncompiled: bool,
+    /// What is left to do for the kernels of what was allocated.
+    kernels: KernelStage,
     /// What the device was given last.
     under_way: Option<UnderWay>,
     file: Option<File>,
+}
+
+/// How far the kernels are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum KernelStage {
+    /// Matrices were allocated for which they are to be chosen.
+    New,
+    /// The candidates are being compiled.
+    Compiling,
+    /// Chosen.
+    Chosen,
 }
 
 /// Weights on their way to the device.
@@ -98,7 +109,7 @@ impl Loader {
         let blueprint = Blueprint::new(gpu.limits(), options);
         let cores = Cores::new(&gpu, options.kernels, Tuning::default());
         let weights = Weights::default();
-        Self { gpu, guard, blueprint, weights, cores, is_uncompiled: false, under_way: None, file: None }
+        Self { gpu, guard, blueprint, weights, cores, kernels: KernelStage::Chosen, under_way: None, file: None }
     }
 
     /// Gives what an earlier load found out about this device, so that this one need not measure.
@@ -189,7 +200,13 @@ impl Loader {
         self.guard = Some(self.gpu.guard());
         let before = self.under_way.replace(UnderWay { mark, failures });
         self.wait_for(before).await?;
-        if std::mem::take(&mut self.is_uncompiled) {
+        if self.kernels == KernelStage::New {
+            if self.gpu.compiles_behind() {
+                self.cores.prepare(&self.gpu, &self.blueprint, &self.weights)?;
+            }
+            self.kernels = KernelStage::Compiling;
+        }
+        if self.kernels == KernelStage::Compiling && !self.gpu.is_compiling() {
             self.choose_kernels().await?;
         }
         Ok(())
@@ -205,6 +222,7 @@ impl Loader {
             self.gpu.check()?;
             self.cores = Cores::new(&self.gpu, Kernels::Baseline, self.cores.tuning().clone());
         }
+        self.kernels = KernelStage::Chosen;
         compile(&self.gpu, &self.blueprint, &self.cores)
     }
 
@@ -231,6 +249,10 @@ impl Loader {
         let last = self.under_way.take();
         self.wait_for(last).await?;
         self.blueprint.check_complete()?;
+        if self.kernels != KernelStage::Chosen {
+            self.gpu.compiled().await;
+            self.choose_kernels().await?;
+        }
         drop(self.guard.take());
         // From here on the weights are the model's.
         let weights = std::mem::take(&mut self.weights);
@@ -259,7 +281,7 @@ impl Loader {
                 let head = std::mem::take(bytes);
                 let tensors = self.blueprint.add(header)?;
                 self.weights.allocate(&self.gpu, &self.blueprint)?;
-                self.is_uncompiled = true;
+                self.kernels = KernelStage::New;
                 file.stage = Stage::Tensors { tensors, next: 0, rows: Box::default() };
                 self.push_tensors(file, &head)
             }

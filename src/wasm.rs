@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use crate::bench::{BenchOptions, bench};
 use crate::config::ModelConfig;
@@ -134,8 +135,9 @@ impl From<JsBenchOptions> for BenchOptions {
 #[wasm_bindgen(js_class = Engine)]
 impl WasmEngine {
     /// Opens the device. `options`: `{powerPreference?, limits?: "default" | "adapter", features?: "none" | "auto",
-    /// subgroups?, packedDot?}`; the last two say what the browser has that wgpu cannot see.
-    pub async fn open(options: JsValue) -> Result<WasmEngine, JsValue> {
+    /// subgroups?, packedDot?}`; the last two say what the browser has that wgpu cannot see. `compiling` returns what
+    /// resolves once the pipelines that the browser compiles behind the scenes are there, or nothing where it does not.
+    pub async fn open(options: JsValue, compiling: Option<js_sys::Function>) -> Result<WasmEngine, JsValue> {
         console_error_panic_hook::set_once();
         let options: OpenOptions = from_js("gpu", &options)?;
         let choice = |name: &str, value: &Option<String>, [first, second]: [&str; 2]| match value.as_deref() {
@@ -157,9 +159,16 @@ impl WasmEngine {
             max_binding_bytes: None,
             web: WebOffer { subgroups: options.subgroups, packed_dot: options.packed_dot },
         };
-        let gpu = Rc::new(Gpu::open(&options).await.map_err(|error| to_js(&error))?);
+        let mut gpu = Gpu::open(&options).await.map_err(|error| to_js(&error))?;
+        if let Some(compiling) = compiling {
+            gpu.compile_behind(Box::new(move || {
+                let promise = compiling.call0(&JsValue::NULL).ok()?.dyn_into::<js_sys::Promise>().ok()?;
+                // What was refused is compiled where it is used, and reported there.
+                Some(Box::pin(async { drop(JsFuture::from(promise).await) }))
+            }));
+        }
         Ok(Self {
-            gpu,
+            gpu: Rc::new(gpu),
             loader: RefCell::new(None),
             tokenizer: RefCell::new(None),
             model: RefCell::new(None),

@@ -8,7 +8,7 @@
 // `--onnx` is the model as transformers.js takes it, at the hub or beside a page; without it, that engine is left out.
 
 import { execFile } from 'node:child_process';
-import { homedir } from 'node:os';
+import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
@@ -40,9 +40,11 @@ const places = positionals.length > 0 ? positionals : ['native', 'chromium'];
 /** One run of llama.cpp, in a process of its own: `node run.mjs` calls itself. */
 async function llamaCpp(gpu) {
   const { getLlama, LlamaLogLevel } = await import('node-llama-cpp');
-  const llama = await getLlama({ gpu: gpu ? 'vulkan' : false, build: 'never', logLevel: LlamaLogLevel.error });
+  // Its own choice is four threads at least, which wait for each other on a machine of fewer cores.
+  const maxThreads = availableParallelism();
+  const llama = await getLlama({ gpu: gpu ? 'vulkan' : false, build: 'never', logLevel: LlamaLogLevel.error, maxThreads });
   const model = await llama.loadModel({ modelPath: MODEL, gpuLayers: gpu ? 'max' : 0 });
-  const context = await model.createContext({ contextSize: 512, batchSize: 512 });
+  const context = await model.createContext({ contextSize: 512, batchSize: 512, threads: maxThreads });
   const sequence = context.getSequence();
   const ids = (n) => Array.from({ length: n }, (_, at) => (at * 7919 + 1000) % 40_000);
   await sequence.evaluateWithoutGeneratingNewTokens(ids(8)); // whatever is made at the first use
@@ -52,7 +54,9 @@ async function llamaCpp(gpu) {
   const prefill = counts.prompt / (performance.now() - begin);
   begin = performance.now();
   let count = 0;
-  for await (const _ of sequence.evaluate([5], { temperature: 0 })) if (++count === counts.decode) break;
+  // The end of a text is a token like others here.
+  for await (const _ of sequence.evaluate([5], { temperature: 0, yieldEogToken: true })) if (++count === counts.decode) break;
+  if (count !== counts.decode) throw new Error(`llama.cpp ended after ${count} of ${counts.decode} tokens`);
   const decode = counts.decode / (performance.now() - begin);
   return { prefill: prefill * 1000, decode: decode * 1000 };
 }

@@ -2,8 +2,8 @@
 // WebAssembly glue. What needs the GPU runs one after another in the order it came.
 
 import { check } from './check.js';
+import { Compiler, openDevice } from './device.js';
 import { HeliumError, toWire } from './errors.js';
-import { withFeatures } from './features.js';
 import type { Origin } from './fetch.js';
 import { Meter } from './progress.js';
 import type { WireLoad } from './options.js';
@@ -110,7 +110,8 @@ async function load(id: number, options: WireLoad): Promise<string | undefined> 
   meter.enter('gpu');
   await init();
   const { kernels: _, ...gpu } = options.gpu;
-  const opened = await withFeatures(gpu, (offered) => Engine.open({ ...gpu, ...offered }));
+  const compiler = new Compiler();
+  const opened = await openDevice(gpu, (offered) => Engine.open({ ...gpu, ...offered }, () => compiler.compiling()), (device) => compiler.take(device));
   const { powerPreference } = gpu;
   adapterName = (await check(powerPreference === undefined ? {} : { powerPreference })).adapter?.name;
 

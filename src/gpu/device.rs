@@ -2,6 +2,8 @@
 //! is kept until somebody asks.
 
 use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -89,6 +91,19 @@ pub struct WebOffer {
     pub packed_dot: bool,
 }
 
+/// What resolves once the pipelines that are being compiled are there; nothing where none is.
+pub type Compiling = Box<dyn Fn() -> Option<Pin<Box<dyn Future<Output = ()>>>>>;
+
+/// Where pipelines are compiled while other things go on: see [`Gpu::compile_behind`].
+#[derive(Default)]
+struct Compiler(Option<Compiling>);
+
+impl fmt::Debug for Compiler {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() { "behind" } else { "at once" })
+    }
+}
+
 /// An open device.
 #[derive(Debug)]
 pub struct Gpu {
@@ -100,6 +115,7 @@ pub struct Gpu {
     fault: Arc<Mutex<Option<Error>>>,
     allocated_bytes: Cell<u64>,
     pipelines: Pipelines,
+    compiler: Compiler,
     max_binding_bytes: Option<u64>,
     offer: Offer,
 }
@@ -164,6 +180,7 @@ impl Gpu {
             fault,
             allocated_bytes: Cell::new(0),
             pipelines: Pipelines::default(),
+            compiler: Compiler::default(),
             max_binding_bytes,
             offer,
         })
@@ -241,6 +258,35 @@ impl Gpu {
     #[must_use]
     pub fn pipeline(&self, kernel: &Kernel) -> Rc<Pipeline> {
         self.pipelines.get(self, kernel)
+    }
+
+    /// Says that the device compiles pipelines while other things go on, and how to wait for them. One that is used
+    /// before is compiled at once.
+    pub fn compile_behind(&mut self, compiling: Compiling) {
+        self.compiler = Compiler(Some(compiling));
+    }
+
+    /// Whether pipelines are compiled while other things go on.
+    #[must_use]
+    pub fn compiles_behind(&self) -> bool {
+        self.compiler.0.is_some()
+    }
+
+    /// Whether pipelines are being compiled.
+    #[must_use]
+    pub fn is_compiling(&self) -> bool {
+        self.compiling().is_some()
+    }
+
+    /// Waits until no pipeline is being compiled.
+    pub async fn compiled(&self) {
+        while let Some(compiling) = self.compiling() {
+            compiling.await;
+        }
+    }
+
+    fn compiling(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        self.compiler.0.as_ref().and_then(|compiling| compiling())
     }
 
     /// Pipelines compiled so far.

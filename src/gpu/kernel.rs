@@ -100,9 +100,13 @@ impl Core {
     #[must_use]
     pub fn label(self) -> String {
         match self {
-            Self::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, numbers }) => {
-                let joined = if joined > 1 { format!("_joined{joined}") } else { String::new() };
-                format!("matvec_{lanes}x{groups}x{pairs}x{tokens}{joined}{}", numbers.word())
+            Self::MatVec(MatVecShape { lanes, groups, pairs, tokens, subgroups, numbers }) => {
+                let subgroups = match subgroups {
+                    Subgroups::Unused => String::new(),
+                    Subgroups::Join(lanes) => format!("_joined{lanes}"),
+                    Subgroups::Share(lanes) => format!("_shared{lanes}"),
+                };
+                format!("matvec_{lanes}x{groups}x{pairs}x{tokens}{subgroups}{}", numbers.word())
             }
             Self::MatMul(numbers) => format!("matmul{}", numbers.word()),
         }
@@ -121,6 +125,7 @@ impl Core {
     /// The files that stage x and multiply in its numbers.
     fn number_files(self) -> Vec<&'static str> {
         match self {
+            Self::MatVec(MatVecShape { subgroups: Subgroups::Share(_), .. }) => vec![wgsl!("shared/x_shared")],
             Self::MatVec(MatVecShape { numbers: Numbers::I8, .. }) => {
                 vec![wgsl!("shared/round_i8"), wgsl!("shared/x_i8")]
             }
@@ -143,15 +148,26 @@ pub struct MatVecShape {
     pub pairs: u32,
     /// Tokens a group: 1 or 4.
     pub tokens: u32,
-    /// Lanes whose sums a subgroup joins, a power of two; 1 without subgroups.
-    pub joined: u32,
+    /// What subgroups are for.
+    pub subgroups: Subgroups,
     /// F32 or I8.
     pub numbers: Numbers,
 }
 
+/// What a matrix-vector workgroup uses subgroups for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subgroups {
+    /// Nothing.
+    Unused,
+    /// To add up the sums of so many lanes, a power of two.
+    Join(u32),
+    /// To share x out among so many lanes, 4 or 8, each of which loads a part. With one lane a group, in F32.
+    Share(u32),
+}
+
 impl Default for MatVecShape {
     fn default() -> Self {
-        Self { lanes: 32, groups: 2, pairs: 1, tokens: 1, joined: 1, numbers: Numbers::F32 }
+        Self { lanes: 32, groups: 2, pairs: 1, tokens: 1, subgroups: Subgroups::Unused, numbers: Numbers::F32 }
     }
 }
 
@@ -192,18 +208,22 @@ impl Kernel {
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
         let (core_file, mut constants) = match core {
-            Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, .. }) => (
-                wgsl!("matvec"),
-                vec![
+            Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, subgroups, .. }) => {
+                let mut constants = vec![
                     ("LANES", lanes.into()),
                     ("GROUPS", groups.into()),
                     ("PAIRS", pairs.into()),
                     ("TOKENS", tokens.into()),
                     ("THREADS", (lanes * groups).into()),
                     ("SUMS", (lanes * groups * tokens * (2 * pairs + 1)).into()),
-                    ("JOINED", joined.into()),
-                ],
-            ),
+                ];
+                match subgroups {
+                    Subgroups::Unused => {}
+                    Subgroups::Join(lanes) => constants.push(("JOINED", lanes.into())),
+                    Subgroups::Share(lanes) => constants.push(("SHARERS", lanes.into())),
+                }
+                (wgsl!("matvec"), constants)
+            }
             Core::MatMul(_) => (wgsl!("matmul"), vec![]),
         };
         let (epilogue_word, epilogue_file) = match epilogue {
@@ -218,13 +238,16 @@ impl Kernel {
         if core.numbers() == Numbers::F16 {
             files.push("enable f16;");
         }
-        if let Core::MatVec(MatVecShape { joined, .. }) = core {
-            let is_joined = joined > 1;
+        if let Core::MatVec(MatVecShape { subgroups, .. }) = core {
             // Naga needs no directive, and has none.
-            if is_joined && cfg!(target_arch = "wasm32") {
+            if subgroups != Subgroups::Unused && cfg!(target_arch = "wasm32") {
                 files.push("enable subgroups;");
             }
-            files.push(if is_joined { wgsl!("shared/join_subgroups") } else { wgsl!("shared/join_plain") });
+            match subgroups {
+                Subgroups::Unused => files.push(wgsl!("shared/join_plain")),
+                Subgroups::Join(_) => files.push(wgsl!("shared/join_subgroups")),
+                Subgroups::Share(_) => {}
+            }
         }
         files.push(wgsl!("shared/product"));
         files.extend(unpacking(dtype, core.numbers()));

@@ -85,6 +85,7 @@ impl Model {
         let cache = Cache::new(&gpu, &config, blueprint.context_length()?);
         let plans = Plans::new(&gpu, &config, weights, &cache, cores)?;
         let picker = plans.picker(&gpu);
+        gpu.compiled().await;
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("warm-up") });
         plans.warm_up(&gpu, &picker, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         gpu.queue.submit([encoder.finish()]);

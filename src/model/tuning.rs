@@ -17,7 +17,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::format::Dtype;
 use crate::format::repack::Layout;
-use crate::gpu::kernel::{Core, Kernel, MatVecShape, Numbers};
+use crate::gpu::kernel::{Core, Kernel, MatVecShape, Numbers, Subgroups};
 use crate::gpu::plan::{Dispatch, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::{Gpu, Offer};
@@ -163,7 +163,7 @@ impl Cores {
         all.find(|core| core.numbers().hold(dtype)).copied().unwrap_or(Core::MatMul(Numbers::F32))
     }
 
-    /// The first is for every device.
+    /// The first is used where nothing was measured.
     fn candidates(&self, count: Count) -> &[Core] {
         match count {
             Count::One => &self.one,
@@ -171,50 +171,61 @@ impl Cores {
         }
     }
 
-    /// Measures for the types that the blueprint has and this has not seen yet.
-    pub(crate) async fn measure(&mut self, gpu: &Gpu, blueprint: &Blueprint, weights: &Weights) -> Result<()> {
-        let dtypes = blueprint.dtypes();
-        if matches!(self.kernels, Kernels::Auto | Kernels::Exact) && gpu.offer().timestamps {
-            for dtype in dtypes.iter().copied().take(N_DTYPES) {
-                for count in [Count::One, Count::Many] {
-                    self.choose(gpu, blueprint, weights, dtype, count).await?;
+    /// Compiles what [`Cores::measure`] would measure.
+    pub(crate) fn prepare(&self, gpu: &Gpu, blueprint: &Blueprint, weights: &Weights) -> Result<()> {
+        for choice in self.choices(gpu, blueprint, weights)? {
+            if choice.remembered.is_none() {
+                for core in &choice.candidates {
+                    let _compiled = gpu.pipeline(&choice.kernel(*core));
                 }
             }
         }
-        self.dtypes = dtypes;
         Ok(())
     }
 
-    async fn choose(
-        &mut self,
-        gpu: &Gpu,
-        blueprint: &Blueprint,
-        weights: &Weights,
-        dtype: Dtype,
-        count: Count,
-    ) -> Result<()> {
-        let candidates: Vec<_> =
-            self.candidates(count).iter().copied().filter(|core| core.numbers().hold(dtype)).collect();
-        if candidates.len() < 2 || self.chosen.contains_key(&(count, dtype)) {
-            return Ok(());
+    /// Measures for the types that the blueprint has and this has not seen yet.
+    pub(crate) async fn measure(&mut self, gpu: &Gpu, blueprint: &Blueprint, weights: &Weights) -> Result<()> {
+        for choice in self.choices(gpu, blueprint, weights)? {
+            let what = (choice.count, choice.dtype);
+            if let Some(core) = choice.remembered {
+                self.chosen.insert(what, core);
+            } else if self.spent < BUDGET {
+                let begin = Instant::now();
+                let core = Bench::new(gpu, blueprint.config()?, &choice).fastest(BUDGET - self.spent).await?;
+                self.spent += begin.elapsed().as_secs_f64();
+                self.chosen.insert(what, core);
+                if self.tuning.labels.len() >= MAX_ENTRIES {
+                    self.tuning.labels.clear();
+                }
+                self.tuning.labels.insert(choice.key, core.label());
+            }
+        }
+        self.dtypes = blueprint.dtypes();
+        Ok(())
+    }
+
+    /// What is not chosen yet.
+    fn choices<'a>(&self, gpu: &Gpu, blueprint: &Blueprint, weights: &'a Weights) -> Result<Vec<Choice<'a>>> {
+        let mut choices = Vec::new();
+        if !matches!(self.kernels, Kernels::Auto | Kernels::Exact) || !gpu.offer().timestamps {
+            return Ok(choices);
         }
         let config = blueprint.config()?;
-        let Some((id, pieces)) = typical(config, blueprint, weights, dtype) else { return Ok(()) };
-        let key = self.key(gpu, &pieces[0].shape, count);
-        let remembered = self.tuning.labels.get(&key);
-        if let Some(core) = candidates.iter().find(|core| Some(&core.label()) == remembered) {
-            self.chosen.insert((count, dtype), *core);
-        } else if self.spent < BUDGET {
-            let begin = Instant::now();
-            let core = Bench::new(gpu, config, id, pieces, count).fastest(&candidates, BUDGET - self.spent).await?;
-            self.spent += begin.elapsed().as_secs_f64();
-            self.chosen.insert((count, dtype), core);
-            if self.tuning.labels.len() >= MAX_ENTRIES {
-                self.tuning.labels.clear();
+        for dtype in blueprint.dtypes().into_iter().take(N_DTYPES) {
+            for count in [Count::One, Count::Many] {
+                let mut candidates = self.candidates(count).to_vec();
+                candidates.retain(|core| core.numbers().hold(dtype));
+                if candidates.len() < 2 || self.chosen.contains_key(&(count, dtype)) {
+                    continue;
+                }
+                let Some((id, pieces)) = typical(config, blueprint, weights, dtype) else { continue };
+                let key = self.key(gpu, &pieces[0].shape, count);
+                let label = self.tuning.labels.get(&key);
+                let remembered = candidates.iter().find(|core| Some(&core.label()) == label).copied();
+                choices.push(Choice { count, dtype, candidates, id, pieces, key, remembered });
             }
-            self.tuning.labels.insert(key, core.label());
         }
-        Ok(())
+        Ok(choices)
     }
 
     /// What a choice depends on.
@@ -233,41 +244,49 @@ impl Cores {
     }
 }
 
-/// The kernels to choose from.
+/// The kernels to choose from; the first wherever nothing is measured.
 ///
-/// An adapter that computes on the CPU loads every element by itself and has little use for workgroup memory: there
-/// a few threads keep eight or sixteen rows by up to four tokens in registers (ARCHITECTURE.md has the figures). The
-/// others are not tried there, since compiling each takes such an adapter long: `SwiftShader` minutes for sixteen rows,
-/// so that it is spared them.
+/// An adapter that computes on the CPU loads every element by itself and takes long to compile: there a thread has rows
+/// of its own, few enough for the driver, and lanes share x out (ARCHITECTURE.md has the figures). Four lanes mean
+/// `SwiftShader`, or a browser that does not tell: it is spared the compiling of what is slower.
 fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
-    let shape = |lanes: u32, groups, pairs, numbers| MatVecShape {
-        lanes,
-        groups,
-        pairs,
-        tokens: 1,
-        joined: subgroup.min(lanes),
-        numbers,
+    let joined = |lanes: u32| match subgroup.min(lanes) {
+        1 => Subgroups::Unused,
+        lanes => Subgroups::Join(lanes),
+    };
+    let shape = |lanes, groups, pairs, numbers| {
+        Core::MatVec(MatVecShape { lanes, groups, pairs, tokens: 1, subgroups: joined(lanes), numbers })
     };
     let mut all: Vec<Core> = match (gpu.is_software(), count) {
         (true, _) => {
-            let tokens = if count == Count::One { 1 } else { 4 };
-            let pairs = if gpu.adapter_name().contains("llvmpipe") { 8 } else { 4 };
-            [
-                MatVecShape { joined: 1, ..shape(8, 4, 4, Numbers::F32) },
-                shape(8, 4, pairs, Numbers::F32),
-                shape(8, 4, pairs, Numbers::I8),
-            ]
-            .map(|shape| Core::MatVec(MatVecShape { tokens, ..shape }))
-            .into()
+            let [few, many] = if count == Count::One { [1, 1] } else { [4, 8] };
+            let plain = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: few, ..MatVecShape::default() };
+            let shared = |sharers, pairs| MatVecShape {
+                lanes: 1,
+                groups: 8,
+                pairs,
+                tokens: many,
+                subgroups: Subgroups::Share(sharers),
+                numbers: Numbers::F32,
+            };
+            let rounded = MatVecShape { numbers: Numbers::I8, ..plain };
+            let shapes = match (kernels, subgroup) {
+                (Kernels::Baseline, _) => vec![plain],
+                (Kernels::Rounded, _) => vec![rounded, plain],
+                (_, 1..4) => vec![plain],
+                (_, 4..8) => vec![shared(4, 2)],
+                _ => vec![shared(8, 4), plain],
+            };
+            shapes.into_iter().map(Core::MatVec).collect()
         }
         (false, Count::One) => vec![
             Core::MatVec(MatVecShape::default()),
-            Core::MatVec(shape(32, 2, 1, Numbers::F32)),
-            Core::MatVec(shape(16, 8, 1, Numbers::F32)),
-            Core::MatVec(shape(32, 4, 2, Numbers::F32)),
-            Core::MatVec(shape(32, 8, 1, Numbers::I8)),
-            Core::MatVec(shape(32, 4, 2, Numbers::I8)),
+            shape(32, 2, 1, Numbers::F32),
+            shape(16, 8, 1, Numbers::F32),
+            shape(32, 4, 2, Numbers::F32),
+            shape(32, 8, 1, Numbers::I8),
+            shape(32, 4, 2, Numbers::I8),
         ],
         (false, Count::Many) => [Numbers::F32, Numbers::F16, Numbers::I8].map(Core::MatMul).into(),
     };
@@ -308,13 +327,32 @@ fn typical<'a>(
     Some((id, same.flat_map(|id| of_dtype(*id)).collect()))
 }
 
+/// A choice between kernels.
+struct Choice<'a> {
+    count: Count,
+    dtype: Dtype,
+    /// Two at least.
+    candidates: Vec<Core>,
+    /// The matrix that stands for all of the type, and its pieces in layer after layer: at least one.
+    id: MatrixId,
+    pieces: Vec<&'a Piece>,
+    /// Where it is remembered, and what is.
+    key: String,
+    remembered: Option<Core>,
+}
+
+impl Choice<'_> {
+    fn kernel(&self, core: Core) -> Kernel {
+        let (epilogue, is_normalised) = role(self.id);
+        Kernel::product(core, self.dtype, epilogue, is_normalised)
+    }
+}
+
 /// Products to be timed.
 struct Bench<'a> {
     gpu: &'a Gpu,
     config: &'a ModelConfig,
-    id: MatrixId,
-    /// At least one.
-    pieces: Vec<&'a Piece>,
+    choice: &'a Choice<'a>,
     step: Step,
     step_buffer: wgpu::Buffer,
     x: wgpu::Buffer,
@@ -325,20 +363,20 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(gpu: &'a Gpu, config: &'a ModelConfig, id: MatrixId, pieces: Vec<&'a Piece>, count: Count) -> Self {
-        let n_tokens = match count {
+    fn new(gpu: &'a Gpu, config: &'a ModelConfig, choice: &'a Choice<'a>) -> Self {
+        let n_tokens = match choice.count {
             Count::One => 1,
-            Count::Many if gpu.is_software() => 4,
+            Count::Many if gpu.is_software() => 8,
             Count::Many => 32,
         };
         let step = Step { pos: 0, n_tokens, first_token: 0, slice_len: 1 };
-        let y_width = padded(match id {
+        let y_width = padded(match choice.id {
             MatrixId::Embedding | MatrixId::Output => config.vocab_size,
             MatrixId::GateUp(_) | MatrixId::Gate(_) | MatrixId::Up(_) => config.intermediate_size,
             _ => config.hidden_size,
         });
         // Between -1 and 1. Its first row is the norm, too.
-        let x: Vec<f32> = (0..n_tokens as usize * 32 * pieces[0].shape.layout.n_chunks)
+        let x: Vec<f32> = (0..n_tokens as usize * 32 * choice.pieces[0].shape.layout.n_chunks)
             .map(|i| noise(i) as f32 / (1_u32 << 31) as f32 - 1.0)
             .collect();
         let y = vec![0.0_f32; n_tokens as usize * y_width];
@@ -346,12 +384,13 @@ impl<'a> Bench<'a> {
         let buffer = |bytes: &[u8]| scratch_buffer(gpu, &scratch, bytes);
         let step_buffer = buffer(bytemuck::bytes_of(&step));
         let (x, y) = (buffer(bytemuck::cast_slice(&x)), buffer(bytemuck::cast_slice(&y)));
-        Self { gpu, config, id, pieces, step, step_buffer, x, y, y_width, scratch }
+        Self { gpu, config, choice, step, step_buffer, x, y, y_width, scratch }
     }
 
-    /// The core to use; the first is for every device.
-    async fn fastest(&self, candidates: &[Core], budget: f64) -> Result<Core> {
+    /// The candidate to use.
+    async fn fastest(&self, budget: f64) -> Result<Core> {
         let begin = Instant::now();
+        let candidates = &self.choice.candidates;
         let right = self.check(candidates).await?;
         let mut left: Vec<Core> =
             candidates.iter().zip(right).filter_map(|(core, is_right)| is_right.then_some(*core)).collect();
@@ -385,10 +424,10 @@ impl<'a> Bench<'a> {
     /// Seconds that each of `cores` takes for a matrix, on average over `n`: those of one layer after another, so that
     /// they come from memory, and again from the first where there are fewer.
     async fn time(&self, cores: &[Core], n: usize) -> Result<Vec<f64>> {
-        let n_pieces = n.min(self.pieces.len());
+        let n_pieces = n.min(self.choice.pieces.len());
         let dispatches: Vec<Vec<Dispatch>> = cores
             .iter()
-            .map(|core| self.pieces[..n_pieces].iter().map(|piece| self.dispatch(*core, piece)).collect())
+            .map(|core| self.choice.pieces[..n_pieces].iter().map(|piece| self.dispatch(*core, piece)).collect())
             .collect();
         let passes: Vec<_> =
             dispatches.iter().map(|dispatches| (self.step, dispatches.iter().cycle().take(n).collect())).collect();
@@ -399,9 +438,9 @@ impl<'a> Bench<'a> {
     /// Which of `cores` compute the same as the first, on a small matrix.
     async fn check(&self, cores: &[Core]) -> Result<Vec<bool>> {
         use wgpu::BufferUsages as Usage;
-        let layout: Layout = self.pieces[0].shape.layout;
+        let layout: Layout = self.choice.pieces[0].shape.layout;
         // An even number, whichever rows make a pair.
-        let n_rows = CHECK_ROWS.min(self.pieces[0].shape.n_rows & !1).max(1);
+        let n_rows = CHECK_ROWS.min(self.choice.pieces[0].shape.n_rows & !1).max(1);
         let piece = Piece::new(self.gpu, "check", PieceShape { layout, first_row: 0, n_rows });
         // As f16 these are numbers around 0.06, as f32 tiny but normal ones, as integers anything.
         let words = |n: usize| -> Vec<u32> { (0..n).map(|i| 0x2c00_2c00 | noise(i) & 0x03ff_03ff).collect() };
@@ -439,9 +478,8 @@ impl<'a> Bench<'a> {
     }
 
     fn dispatch(&self, core: Core, piece: &Piece) -> Dispatch {
-        let (epilogue, is_normalised) = role(self.id);
-        let pipeline = self.gpu.pipeline(&Kernel::product(core, piece.shape.layout.dtype, epilogue, is_normalised));
-        let params = ProductParams::new(self.config, 0, self.y_width, piece, self.id);
+        let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
+        let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
         let uniform = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
         let inputs = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux()];
         let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, &[&self.y])];

@@ -11,6 +11,7 @@ const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
  * @param {Record<string, Record<string, Buffer>>} repos  "owner/name" → path → bytes
  * @typedef {object} Exchange  one request for a large file at the CDN
  * @property {number} nth      from 1, since the last `reset`
+ * @property {number} from     the first byte asked for: requests in parallel arrive in any order
  * @property {string} path     in the repository
  * @property {Buffer} bytes    of the file
  * @property {(how?: object) => void} send  answers as a good server would, with some things otherwise: see `send`
@@ -54,7 +55,8 @@ export async function serveHub(repos) {
     if (!bytes) return response.writeHead(404, CORS).end();
     if (url.searchParams.get('signature') !== String(signature)) return response.writeHead(403, CORS).end();
     const nth = hub.requests.filter(({ at }) => at === 'cdn').length;
-    hub.behave({ nth, path, bytes, request, response, send: (how) => send(request, response, bytes, how) });
+    const from = Number(/^bytes=(\d+)/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    hub.behave({ nth, from, path, bytes, request, response, send: (how) => send(request, response, bytes, how) });
   });
 
   const front = await listen((request, response) => {

@@ -24,8 +24,8 @@ export class Cancel {
 
 export class Engine {
   private constructor();
-  /** Asks for an adapter and a device. */
-  static open(gpu: GpuRequest): Promise<Engine>;
+  /** Asks for an adapter and a device; `compiling` says what to wait for until all pipelines are there. */
+  static open(gpu: GpuRequest, compiling?: () => Promise<unknown> | undefined): Promise<Engine>;
   adapter(): object;
   begin(options: {
     contextLength?: number;

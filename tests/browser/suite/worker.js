@@ -1,6 +1,6 @@
 // Runs one case at a time in the module of crate tests/suite.
 
-import { withFeatures } from './helium/features.js';
+import { openDevice } from './helium/device.js';
 import init, { list, offer, run } from './built/suite.js';
 
 const ready = init();
@@ -9,7 +9,7 @@ onmessage = async ({ data: { name } }) => {
   try {
     await ready;
     // A case may open the device: it asks for the features as the package does.
-    const value = await withFeatures({}, ({ subgroups, packedDot }) => {
+    const value = await openDevice({}, ({ subgroups, packedDot }) => {
       offer(subgroups, packedDot);
       return name === undefined ? list() : run(name);
     });

@@ -1,9 +1,7 @@
 //! `matvec` and `matmul` with every dtype and every epilogue.
 
-use std::collections::BTreeSet;
-
 use helium_webgpu::format::Dtype;
-use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers};
+use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers, Subgroups};
 use helium_webgpu::gpu::plan::Step;
 
 use super::weights::Weights;
@@ -167,25 +165,24 @@ async fn every_workgroup(name: String, dtype: Dtype, numbers: Numbers) -> Outcom
     }
     let mut random = Random::new(&name);
     let widths = widths(dtype);
-    for shape in [Shape::new(7, widths[3], 2, 2, 1), Shape::new(172, widths[4], 0, 1, 0)] {
+    for shape in [Shape::new(7, widths[3], 2, 9, 1), Shape::new(172, widths[4], 0, 1, 0)] {
         let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
         let input = Input::new(&runner, shape, &mut random);
         let shapes = match numbers {
             // What stages x knows lanes, groups and tokens, and no rows.
             Numbers::I8 => vec![(1, 64, 1, 4), (8, 4, 8, 1), (32, 8, 1, 1)],
-            _ => vec![
-                (1, 1, 1, 1),
-                (1, 64, 4, 4),
-                (4, 8, 2, 1),
-                (8, 4, 8, 4),
-                (8, 4, 4, 1),
-                (32, 8, 1, 1),
-                (64, 1, 1, 4),
-            ],
+            _ => vec![(1, 1, 1, 1), (1, 8, 4, 8), (1, 8, 2, 1), (4, 8, 2, 1), (8, 4, 8, 4), (32, 8, 1, 1), (64, 1, 1, 4)],
         };
         for (lanes, groups, pairs, tokens) in shapes {
-            for joined in BTreeSet::from([1, offer.subgroup.min(lanes)]) {
-                let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, numbers });
+            let mut uses = vec![Subgroups::Unused];
+            if offer.subgroup > 1 && lanes > 1 {
+                uses.push(Subgroups::Join(offer.subgroup.min(lanes)));
+            }
+            if lanes == 1 && numbers == Numbers::F32 {
+                uses.extend([4, 8].into_iter().filter(|n| *n <= offer.subgroup.min(groups)).map(Subgroups::Share));
+            }
+            for subgroups in uses {
+                let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, subgroups, numbers });
                 plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
             }
         }

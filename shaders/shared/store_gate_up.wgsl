@@ -1,7 +1,7 @@
 // Epilogue of the fused gate and up product: y = silu(Wg·x) ⊙ Wu·x, silu(z) = z / (1 + e^−z). The piece
 // holds its rows of Wg, then the same rows of Wu: a pair is row p of either.
 
-@group(1) @binding(0) var<storage, read_write> y: array<f32>;  // [n_tokens, y_stride]
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;  // [n_tokens, y_stride]
 
 fn pair_rows(pair: u32) -> vec2<u32> {
   return vec2<u32>(pair, params.n_pairs + pair);

@@ -4,7 +4,7 @@
 override ADD: bool = false;
 override GATE: bool = false;
 
-@group(1) @binding(0) var<storage, read_write> y: array<f32>;  // [n_tokens, y_stride]
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;  // [n_tokens, y_stride]
 
 fn pair_rows(pair: u32) -> vec2<u32> {
   return vec2<u32>(2u * pair, min(2u * pair + 1u, params.n_rows - 1u));

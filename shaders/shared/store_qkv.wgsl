@@ -2,10 +2,10 @@
 // (a, b) → (a·cos − b·sin, b·cos + a·sin) with the angle pos · theta^(−2j / head_dim) for rows 2j, 2j + 1
 // of a head. A pair is rows 2p and 2p + 1, both halves of one rotation and one word of f16 cache.
 
-@group(1) @binding(0) var<storage, read> rope: array<vec2f>;           // [max_seq, head_dim / 2] cos, sin
-@group(1) @binding(1) var<storage, read_write> q: array<f32>;          // [n_tokens, y_stride]
-@group(1) @binding(2) var<storage, read_write> k_cache: array<u32>;    // [n_kv_heads, max_seq, words] f16 pairs
-@group(1) @binding(3) var<storage, read_write> v_cache: array<u32>;    // [n_kv_heads, max_seq, words] f16 pairs
+@group(0) @binding(6) var<storage, read> rope: array<vec2f>;           // [max_seq, head_dim / 2] cos, sin
+@group(0) @binding(7) var<storage, read_write> q: array<f32>;          // [n_tokens, y_stride]
+@group(0) @binding(8) var<storage, read_write> k_cache: array<u32>;    // [n_kv_heads, max_seq, words] f16 pairs
+@group(0) @binding(9) var<storage, read_write> v_cache: array<u32>;    // [n_kv_heads, max_seq, words] f16 pairs
 
 fn pair_rows(pair: u32) -> vec2<u32> {
   return vec2<u32>(2u * pair, 2u * pair + 1u);

@@ -187,7 +187,7 @@ pub struct Kernel {
     pub label: String,
     files: Vec<&'static str>,
     constants: Vec<(&'static str, f64)>,
-    groups: Vec<Vec<Binding>>,
+    bindings: Vec<Binding>,
 }
 
 impl Kernel {
@@ -200,7 +200,7 @@ impl Kernel {
             label: format!("embed_{}", dtype_word(dtype)),
             files,
             constants: vec![],
-            groups: vec![vec![Uniform, Read, Read, Read, Write]],
+            bindings: vec![Uniform, Read, Read, Read, Write],
         }
     }
 
@@ -259,13 +259,14 @@ impl Kernel {
             Epilogue::Gate => constants.push(("GATE", 1.0)),
             Epilogue::Store | Epilogue::GateUp | Epilogue::Qkv => {}
         }
-        let outputs = if epilogue == Epilogue::Qkv { vec![Read, Write, Write, Write] } else { vec![Write] };
+        let mut bindings = vec![Uniform, Uniform, Read, Read, Read, Read];
+        bindings.extend_from_slice(if epilogue == Epilogue::Qkv { &[Read, Write, Write, Write] } else { &[Write] });
         let norm_word = if norm { "norm_" } else { "" };
         Self {
             label: format!("{}_{norm_word}{}_{epilogue_word}", core.label(), dtype_word(dtype)),
             files,
             constants,
-            groups: vec![vec![Uniform, Uniform, Read, Read, Read, Read], outputs],
+            bindings,
         }
     }
 
@@ -276,7 +277,7 @@ impl Kernel {
             label: format!("attention_{rows}x{head_vecs}"),
             files: vec![wgsl!("attention")],
             constants: vec![("ROWS", rows.into()), ("Q_VECS", (rows * head_vecs).into())],
-            groups: vec![vec![Uniform, Uniform, Read, Read, Read, Write, Write]],
+            bindings: vec![Uniform, Uniform, Read, Read, Read, Write, Write],
         }
     }
 
@@ -287,7 +288,7 @@ impl Kernel {
             label: "attention_combine".into(),
             files: vec![wgsl!("attention_combine")],
             constants: vec![],
-            groups: vec![vec![Uniform, Uniform, Read, Write]],
+            bindings: vec![Uniform, Uniform, Read, Write],
         }
     }
 
@@ -298,7 +299,7 @@ impl Kernel {
             label: "sample".into(),
             files: vec![wgsl!("sample")],
             constants: vec![],
-            groups: vec![vec![Uniform, Read, Read, Write, Write, Write]],
+            bindings: vec![Uniform, Read, Read, Write, Write, Write],
         }
     }
 
@@ -309,7 +310,7 @@ impl Kernel {
             label: "multiply_add".into(),
             files: vec![wgsl!("multiply_add")],
             constants: vec![("ROUNDS", rounds.into())],
-            groups: vec![vec![Write]],
+            bindings: vec![Write],
         }
     }
 
@@ -355,7 +356,7 @@ pub struct Pipeline {
     /// The kernel's label.
     pub label: String,
     pub(super) compiled: wgpu::ComputePipeline,
-    layouts: Vec<wgpu::BindGroupLayout>,
+    layout: wgpu::BindGroupLayout,
 }
 
 impl Pipeline {
@@ -363,10 +364,10 @@ impl Pipeline {
         let label = Some(kernel.label.as_str());
         let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
         let module = create_module(&gpu.device, wgpu::ShaderModuleDescriptor { label, source });
-        let layouts: Vec<_> = kernel.groups.iter().map(|bindings| layout(gpu, label, bindings)).collect();
+        let group_layout = layout(gpu, label, &kernel.bindings);
         let layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
-            bind_group_layouts: &layouts.iter().map(Some).collect::<Vec<_>>(),
+            bind_group_layouts: &[Some(&group_layout)],
             immediate_size: 0,
         });
         let compiled = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -381,12 +382,12 @@ impl Pipeline {
             },
             cache: None,
         });
-        Self { label: kernel.label.clone(), compiled, layouts }
+        Self { label: kernel.label.clone(), compiled, layout: group_layout }
     }
 
-    /// Binds `buffers` to group `group`, in the order of the bindings.
+    /// Binds `buffers`, in the order of the bindings.
     #[must_use]
-    pub fn bind(&self, gpu: &Gpu, group: usize, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+    pub fn bind(&self, gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
         let entries: Vec<_> = buffers
             .iter()
             .zip(0..)
@@ -394,7 +395,7 @@ impl Pipeline {
             .collect();
         gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&self.label),
-            layout: &self.layouts[group],
+            layout: &self.layout,
             entries: &entries,
         })
     }

@@ -97,8 +97,8 @@ pub struct Dispatch {
     pub work: Work,
     /// The kernel.
     pub pipeline: Rc<Pipeline>,
-    /// Its bind groups, in order.
-    pub groups: Vec<wgpu::BindGroup>,
+    /// Its buffers.
+    pub group: wgpu::BindGroup,
     /// Its workgroups along x, y and z.
     pub grid: [Extent; 3],
 }
@@ -132,9 +132,7 @@ impl Dispatch {
 
     fn encode_grid(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3]) {
         pass.set_pipeline(&self.pipeline.compiled);
-        for (group, index) in self.groups.iter().zip(0..) {
-            pass.set_bind_group(index, group, &[]);
-        }
+        pass.set_bind_group(0, &self.group, &[]);
         pass.dispatch_workgroups(x, y, z);
     }
 }

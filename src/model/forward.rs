@@ -406,12 +406,12 @@ impl Recorder<'_> {
                 y_stride: (padded(self.config.hidden_size) / 4) as u32,
             };
             let params = self.gpu.uniform("embed params", &params);
-            let groups = vec![pipeline.bind(self.gpu, 0, &[&params, &b.ids, &piece.quants, piece.aux(), &b.h])];
+            let group = pipeline.bind(self.gpu, &[&params, &b.ids, &piece.quants, piece.aux(), &b.h]);
             let x = Extent::Fixed((piece.shape.layout.n_chunks as u32).div_ceil(EMBED_CHUNKS));
             plan.dispatches.push(Dispatch {
                 work: Work::default(),
                 pipeline,
-                groups,
+                group,
                 grid: [x, Extent::TOKENS, Extent::Fixed(1)],
             });
         }
@@ -436,7 +436,7 @@ impl Recorder<'_> {
         let pipeline = self.gpu.pipeline(&Kernel::attention(rows, vecs));
         let params = self.gpu.uniform("attention params", &params);
         let buffers = [&b.step, &params, &b.q, &cache.k, &cache.v, &b.attn, &b.slices];
-        let groups = vec![pipeline.bind(self.gpu, 0, &buffers)];
+        let group = pipeline.bind(self.gpu, &buffers);
         let blocks = Extent::Tokens { each: n_groups, block: rows };
         let grid = [Extent::Fixed(config.n_kv_heads as u32), blocks, Extent::Slices];
         let work = Work {
@@ -444,15 +444,15 @@ impl Recorder<'_> {
             flops_per_sight: 4 * (config.n_heads * config.head_dim) as u64,
             ..Work::default()
         };
-        plan.dispatches.push(Dispatch { work, pipeline, groups, grid });
+        plan.dispatches.push(Dispatch { work, pipeline, group, grid });
 
         let pipeline = self.gpu.pipeline(&Kernel::attention_combine());
         let params =
             CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
         let params = self.gpu.uniform("combine params", &params);
-        let groups = vec![pipeline.bind(self.gpu, 0, &[&b.step, &params, &b.slices, &b.attn])];
+        let group = pipeline.bind(self.gpu, &[&b.step, &params, &b.slices, &b.attn]);
         let grid = [Extent::Fixed(config.n_heads as u32), Extent::TokensIfSliced, Extent::Fixed(1)];
-        plan.dispatches.push(Dispatch { work: Work::default(), pipeline, groups, grid });
+        plan.dispatches.push(Dispatch { work: Work::default(), pipeline, group, grid });
     }
 
     /// A dispatch for every piece of the matrix: none if the model does not have it.
@@ -465,14 +465,14 @@ impl Recorder<'_> {
             let params = ProductParams::new(self.config, self.cache.max_seq(), product.y_width, piece, id);
             let uniform = self.gpu.uniform("product params", &params);
             let inputs = [product.step, &uniform, product.x, product.norm, &piece.quants, piece.aux()];
-            let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, product.outputs)];
+            let group = pipeline.bind(self.gpu, &[&inputs, product.outputs].concat());
             let work = Work {
                 bytes: piece.shape.bytes(),
                 flops_per_token: 2 * (piece.shape.n_rows * params.cols as usize) as u64,
                 ..Work::default()
             };
             let grid = core.grid(params.n_pairs);
-            plan.dispatches.push(Dispatch { work, pipeline, groups, grid });
+            plan.dispatches.push(Dispatch { work, pipeline, group, grid });
         }
     }
 }

@@ -89,9 +89,9 @@ impl Picker {
         let counts = gpu.storage("counts", 4 * vocab_size as u64);
         let pick = gpu.storage("pick", PICK_BYTES);
         let pipeline = gpu.pipeline(&Kernel::sample());
-        let groups = vec![pipeline.bind(gpu, 0, &[&uniform, logits, &biases, &counts, ids, &pick])];
+        let group = pipeline.bind(gpu, &[&uniform, logits, &biases, &counts, ids, &pick]);
         let work = Work { bytes: 4 * vocab_size as u64, ..Work::default() };
-        let dispatch = Dispatch { work, pipeline, groups, grid: [Extent::Fixed(1); 3] };
+        let dispatch = Dispatch { work, pipeline, group, grid: [Extent::Fixed(1); 3] };
         let plan = Plan { dispatches: vec![dispatch] };
         Self { params, uniform, biases, counts, pick, plan, idle: Vec::new() }
     }

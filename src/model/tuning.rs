@@ -481,9 +481,9 @@ impl<'a> Bench<'a> {
         let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
         let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
         let uniform = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
-        let inputs = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux()];
-        let groups = vec![pipeline.bind(self.gpu, 0, &inputs), pipeline.bind(self.gpu, 1, &[&self.y])];
-        Dispatch { work: Work::default(), pipeline, groups, grid: core.grid(params.n_pairs) }
+        let buffers = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux(), &self.y];
+        let group = pipeline.bind(self.gpu, &buffers);
+        Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) }
     }
 }
 

@@ -56,13 +56,13 @@ impl Runner {
         self.gpu.uniform(label, words)
     }
 
-    /// Runs `kernel` on `groups` of bindings over a grid of workgroups. What the device refuses, the next
+    /// Runs `kernel` on `buffers` over a grid of workgroups. What the device refuses, the next
     /// [`Runner::read`] reports.
-    pub(crate) fn run(&self, kernel: &Kernel, groups: &[&[&wgpu::Buffer]], grid: [u32; 3]) {
+    pub(crate) fn run(&self, kernel: &Kernel, buffers: &[&wgpu::Buffer], grid: [u32; 3]) {
         let pipeline = self.gpu.pipeline(kernel);
-        let groups = groups.iter().enumerate().map(|(i, buffers)| pipeline.bind(&self.gpu, i, buffers)).collect();
+        let group = pipeline.bind(&self.gpu, buffers);
         let work = Work::default();
-        let plan = Plan { dispatches: vec![Dispatch { work, pipeline, groups, grid: grid.map(Extent::Fixed) }] };
+        let plan = Plan { dispatches: vec![Dispatch { work, pipeline, group, grid: grid.map(Extent::Fixed) }] };
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         plan.encode(&mut pass, &Step::default());

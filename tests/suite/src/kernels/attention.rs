@@ -126,7 +126,7 @@ async fn check_step(
         [runner.floats("q", &q), runner.storage("k", &keys.words), runner.storage("v", &values.words)];
     let n_blocks = (n_tokens * n_groups).div_ceil(block as usize);
     let grid = [n_kv_heads, n_blocks, n_slices].map(|n| n as u32);
-    runner.run(&kernel, &[&[&step_buffer, &params, &q_buffer, &k, &v, &out, &slices]], grid);
+    runner.run(&kernel, &[&step_buffer, &params, &q_buffer, &k, &v, &out, &slices], grid);
 
     let what = format!(
         "{}, heads of {head_dim}, {n_groups} a group, {n_tokens} tokens at position {pos}, {n_slices} slices, q up \
@@ -142,7 +142,7 @@ async fn check_step(
         // n_heads, head_dim, stride, padding
         let params = runner.uniform("params", &[n_heads, head_dim, stride, 0].map(|n| n as u32));
         let grid = [n_heads as u32, n_tokens as u32, 1];
-        runner.run(&Kernel::attention_combine(), &[&[&step_buffer, &params, &slices, &out]], grid);
+        runner.run(&Kernel::attention_combine(), &[&step_buffer, &params, &slices, &out], grid);
         let guard: Vec<u32> = runner.read(&slices).await?[slices_len..].to_vec();
         check(&format!("{what}, slices"), &guard, &[], |_| String::new())?;
     }
@@ -233,7 +233,7 @@ async fn combine() -> Outcome {
         let step = runner.uniform("step", &[pos, n_tokens, 0, 10].map(|n| n as u32));
         let params = runner.uniform("params", &[n_heads, head_dim, stride, 0].map(|n| n as u32));
         let kernel = Kernel::attention_combine();
-        runner.run(&kernel, &[&[&step, &params, &slices, &out]], [n_heads as u32, n_tokens as u32, 1]);
+        runner.run(&kernel, &[&step, &params, &slices, &out], [n_heads as u32, n_tokens as u32, 1]);
         let what = format!("{n_slices} slices of {n_heads} heads of {head_dim}, {n_tokens} tokens");
         let place = |at: usize| format!("out[{}, {}]", at / stride, at % stride);
         check(&what, &runner.read(&out).await?, &wanted, place)?;

@@ -49,7 +49,7 @@ async fn every_piece(name: String, dtype: Dtype) -> Outcome {
             let params = [weights.n_chunks, n_rows as u32, first_row, y_stride as u32 / 4];
             let params = runner.uniform("params", &params);
             let grid = [weights.n_chunks.div_ceil(EMBED_CHUNKS), ids.len() as u32, 1];
-            runner.run(&kernel, &[&[&params, &ids_buffer, &weights.quants, &weights.aux, &y]], grid);
+            runner.run(&kernel, &[&params, &ids_buffer, &weights.quants, &weights.aux, &y], grid);
 
             for (token, id) in ids.iter().enumerate() {
                 let Some(row) = id.checked_sub(first_row).filter(|row| (*row as usize) < n_rows) else { continue };

@@ -305,7 +305,7 @@ fn dispatch(
     let inputs = [&step, &params_buffer, &input.x_buffer, norm, &weights.quants, &weights.aux];
     let step_values = Step { n_tokens: n_tokens as u32, ..Step::default() };
     let grid = core.grid(params.n_pairs).map(|extent| extent.resolve(&step_values));
-    runner.run(&kernel, &[&inputs, outputs], grid);
+    runner.run(&kernel, &[&inputs, outputs].concat(), grid);
     let n_rows = weights.matrix.n_rows;
     format!("{}, {n_rows} rows of {cols} from row {first_row} on, {n_tokens} tokens after {first_token}", kernel.label)
 }

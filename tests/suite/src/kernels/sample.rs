@@ -83,7 +83,7 @@ impl<'a> Device<'a> {
         let params = self.runner.uniform("params", &words);
         let [ids, pick] = [self.runner.poisoned("ids", 1), self.runner.poisoned("pick", 2)];
         let buffers = [&params, &self.logits, &self.biases, &self.counts, &ids, &pick];
-        self.runner.run(&Kernel::sample(), &[&buffers], [1, 1, 1]);
+        self.runner.run(&Kernel::sample(), &buffers, [1, 1, 1]);
         self.n_drawn += 1;
         self.chosen.push([ids, pick]);
     }

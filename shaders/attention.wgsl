@@ -5,7 +5,8 @@
 // key-value head are its tokens and, within a token, its group of query heads, so that a group shares
 // every read of K and V. With one slice the result is final, else attention_combine joins the slices.
 // 64 positions at a time: first a thread scores one position for all rows, then it sums one or two words
-// of V over the positions.
+// of V over the positions. What all threads need, eight numbers of q or of the probabilities, comes from
+// q8 and p8: see shared/eight_own.wgsl and shared/eight_shared.wgsl.
 
 override ROWS: u32 = 8u;       // query rows a block, at most 8
 override Q_VECS: u32 = 256u;   // ROWS · head_vecs
@@ -51,6 +52,7 @@ fn main(
   @builtin(num_workgroups) n_workgroups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
+  begin8();
   let kv_head = group.x;
   let first_row = group.y * ROWS;
   let n_rows = step.n_tokens * params.n_groups;
@@ -76,7 +78,8 @@ fn main(
   let last_row = min(first_row + ROWS, n_rows) - 1u;
   let begin = group.z * step.slice_len;
   let end = min(begin + step.slice_len, step.pos + last_row / params.n_groups + 1u);
-  var acc = array<vec2f, 16>();  // [2, ROWS]: word `thread` of V's row, and word `thread` + 64
+  var acc0 = array<vec2f, 8>();  // [ROWS]: word `thread` of V's row
+  var acc1 = array<vec2f, 8>();  // and word `thread` + 64
   for (var tile = begin; tile < end; tile += TILE) {
     // Scores.
     let t = tile + thread;
@@ -85,11 +88,31 @@ fn main(
     var score = array<f32, 8>();
     for (var v = 0u; v < params.head_vecs / 2u; v++) {
       let words = k_cache[k_at + v];
-      let a = vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
-      let b = vec4f(unpack2x16float(words.z), unpack2x16float(words.w));
-      for (var r = 0u; r < ROWS; r++) {
-        let at = r * params.head_vecs + 2u * v;
-        score[r] += dot(q_tile[at], a) + dot(q_tile[at + 1u], b);
+      let k = mat2x4f(
+        vec4f(unpack2x16float(words.x), unpack2x16float(words.y)),
+        vec4f(unpack2x16float(words.z), unpack2x16float(words.w)));
+      // Row by row in so many words: not every compiler keeps an array in registers that a loop goes through.
+      score[0] += dot8(q8(2u * v), k);
+      if ROWS > 1u {
+        score[1] += dot8(q8(params.head_vecs + 2u * v), k);
+      }
+      if ROWS > 2u {
+        score[2] += dot8(q8(2u * params.head_vecs + 2u * v), k);
+      }
+      if ROWS > 3u {
+        score[3] += dot8(q8(3u * params.head_vecs + 2u * v), k);
+      }
+      if ROWS > 4u {
+        score[4] += dot8(q8(4u * params.head_vecs + 2u * v), k);
+      }
+      if ROWS > 5u {
+        score[5] += dot8(q8(5u * params.head_vecs + 2u * v), k);
+      }
+      if ROWS > 6u {
+        score[6] += dot8(q8(6u * params.head_vecs + 2u * v), k);
+      }
+      if ROWS > 7u {
+        score[7] += dot8(q8(7u * params.head_vecs + 2u * v), k);
       }
     }
     for (var r = 0u; r < ROWS; r++) {
@@ -138,24 +161,11 @@ fn main(
     }
     workgroupBarrier();
 
-    // Values.
+    // Values. All threads go along, though some have no word: a subgroup needs all its lanes.
     let n_here = min(TILE, end - tile);
-    let words = 2u * params.head_vecs;
-    for (var c = 0u; c < 2u; c++) {
-      let word = thread + c * TILE;
-      if word < words {
-        for (var i = 0u; i < ROWS; i++) {
-          acc[c * 8u + i] *= row_decay[i];
-        }
-        var at = (kv_head * params.max_seq + tile) * words + word;
-        for (var j = 0u; j < n_here; j++) {
-          let value = unpack2x16float(v_cache[at]);
-          for (var i = 0u; i < ROWS; i++) {
-            acc[c * 8u + i] += p_tile[i * TILE + j] * value;
-          }
-          at += words;
-        }
-      }
+    acc0 = with_values(acc0, kv_head, tile, n_here, thread);
+    if 2u * params.head_vecs > TILE {
+      acc1 = with_values(acc1, kv_head, tile, n_here, thread + TILE);
     }
     workgroupBarrier();
   }
@@ -165,15 +175,16 @@ fn main(
     if dim < params.head_dim {
       for (var i = 0u; i < ROWS; i++) {
         if first_row + i < n_rows {
+          let sum = select(acc0[i], acc1[i], c == 1u);
           if n_workgroups.z == 1u {
             let at = q_at(kv_head, first_row + i) + dim;
-            let value = acc[c * 8u + i] / row_sum[i];
+            let value = sum / row_sum[i];
             out[at] = value.x;
             out[at + 1u] = value.y;
           } else {
             let at = slice_at(kv_head, first_row + i, group.z, n_workgroups.z);
-            slices[at + dim] = acc[c * 8u + i].x;
-            slices[at + dim + 1u] = acc[c * 8u + i].y;
+            slices[at + dim] = sum.x;
+            slices[at + dim + 1u] = sum.y;
           }
         }
       }
@@ -184,6 +195,79 @@ fn main(
     slices[at] = row_max[thread];
     slices[at + 1u] = row_sum[thread];
   }
+}
+
+fn dot8(a: mat2x4f, b: mat2x4f) -> f32 {
+  return dot(a[0], b[0]) + dot(a[1], b[1]);
+}
+
+// The rows' sums with `n_here` positions from `tile` on: of a word of V past the last, that again.
+fn with_values(before: array<vec2f, 8>, kv_head: u32, tile: u32, n_here: u32, word: u32) -> array<vec2f, 8> {
+  let words = 2u * params.head_vecs;
+  let v_at = (kv_head * params.max_seq + tile) * words + min(word, words - 1u);
+  var acc = before;
+  acc[0] *= row_decay[0];
+  if ROWS > 1u {
+    acc[1] *= row_decay[1];
+  }
+  if ROWS > 2u {
+    acc[2] *= row_decay[2];
+  }
+  if ROWS > 3u {
+    acc[3] *= row_decay[3];
+  }
+  if ROWS > 4u {
+    acc[4] *= row_decay[4];
+  }
+  if ROWS > 5u {
+    acc[5] *= row_decay[5];
+  }
+  if ROWS > 6u {
+    acc[6] *= row_decay[6];
+  }
+  if ROWS > 7u {
+    acc[7] *= row_decay[7];
+  }
+  for (var j = 0u; j < n_here; j += 8u) {
+    let v = values8(v_at, words, j, n_here - 1u);
+    acc[0] += sum8(p8(j), v);
+    if ROWS > 1u {
+      acc[1] += sum8(p8(TILE + j), v);
+    }
+    if ROWS > 2u {
+      acc[2] += sum8(p8(2u * TILE + j), v);
+    }
+    if ROWS > 3u {
+      acc[3] += sum8(p8(3u * TILE + j), v);
+    }
+    if ROWS > 4u {
+      acc[4] += sum8(p8(4u * TILE + j), v);
+    }
+    if ROWS > 5u {
+      acc[5] += sum8(p8(5u * TILE + j), v);
+    }
+    if ROWS > 6u {
+      acc[6] += sum8(p8(6u * TILE + j), v);
+    }
+    if ROWS > 7u {
+      acc[7] += sum8(p8(7u * TILE + j), v);
+    }
+  }
+  return acc;
+}
+
+// A word of V, two numbers, of eight positions; past the last, whose probability is 0, that again.
+fn values8(at: u32, words: u32, j: u32, last: u32) -> array<vec2f, 8> {
+  return array<vec2f, 8>(
+    unpack2x16float(v_cache[at + min(j, last) * words]), unpack2x16float(v_cache[at + min(j + 1u, last) * words]),
+    unpack2x16float(v_cache[at + min(j + 2u, last) * words]), unpack2x16float(v_cache[at + min(j + 3u, last) * words]),
+    unpack2x16float(v_cache[at + min(j + 4u, last) * words]), unpack2x16float(v_cache[at + min(j + 5u, last) * words]),
+    unpack2x16float(v_cache[at + min(j + 6u, last) * words]), unpack2x16float(v_cache[at + min(j + 7u, last) * words]));
+}
+
+fn sum8(p: mat2x4f, v: array<vec2f, 8>) -> vec2f {
+  return p[0].x * v[0] + p[0].y * v[1] + p[0].z * v[2] + p[0].w * v[3]
+    + p[1].x * v[4] + p[1].y * v[5] + p[1].z * v[6] + p[1].w * v[7];
 }
 
 // Where the query of a row (token · n_groups + query head of the group) begins in q, and its result in out.

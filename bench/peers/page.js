@@ -46,7 +46,9 @@ const ENGINES = {
   },
 
   async transformers({ text, counts, onnx }) {
-    const { AutoModelForCausalLM, AutoTokenizer, Tensor } = await import('@huggingface/transformers');
+    const { AutoModelForCausalLM, AutoTokenizer, Tensor, env } = await import('@huggingface/transformers');
+    Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: '/onnx/', useBrowserCache: false });
+    env.backends.onnx.wasm.wasmPaths = '/node_modules/onnxruntime-web/dist/';
     const tokenizer = await AutoTokenizer.from_pretrained(onnx);
     const model = await AutoModelForCausalLM.from_pretrained(onnx, { device: 'webgpu', dtype: 'q4' });
     const { input_ids } = tokenizer(text);
@@ -56,7 +58,7 @@ const ENGINES = {
       const streamer = { put: () => ((last = now()), (first ||= count === 0 ? last : 0), (count += 1)), end: () => undefined };
       const shape = [1, tokens.length];
       const mask = new Tensor('int64', new BigInt64Array(tokens.length).fill(1n), shape);
-      await model.generate({ inputs: new Tensor('int64', tokens, shape), attention_mask: mask, max_new_tokens: n, do_sample: false, streamer });
+      await model.generate({ inputs: new Tensor('int64', tokens, shape), attention_mask: mask, max_new_tokens: n, min_new_tokens: n, do_sample: false, streamer });
       return { begin, first, last, nDecoded: count };
     };
     await generate(ids.slice(0, 4), 2);

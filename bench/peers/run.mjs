@@ -3,13 +3,13 @@
 //
 //     ./build.sh test                                   # once: builds all that this uses
 //     cd bench/peers && npm install --ignore-scripts    # once: the other engines, 1.3 GB
-//     node run.mjs [native|chromium]… [--rounds 3] [--prompt-tokens 128] [--decode-tokens 16] [--onnx REPO_OR_URL]
+//     node run.mjs [native|chromium]… [--rounds 3] [--prompt-tokens 128] [--decode-tokens 16] [--onnx FOLDER]
 //
-// `--onnx` is the model as transformers.js takes it, at the hub or beside a page; without it, that engine is left out.
+// `--onnx` is the model as transformers.js takes it, which make_onnx.py writes; without it, that engine is left out.
 
 import { execFile } from 'node:child_process';
 import { availableParallelism, homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 
@@ -83,12 +83,12 @@ const NATIVE = {
 const TEXT = 'The harbour lay quiet in the early light, and the first boats were coming home with their lamps still burning. ';
 
 async function inPage(engine) {
-  const server = await serve({ '/': HERE, '/helium/': join(ROOT, 'target/site/helium'), '/models/': join(MODEL, '..') });
+  const server = await serve({ '/': HERE, '/helium/': join(ROOT, 'target/site/helium'), '/models/': join(MODEL, '..'), ...(values.onnx && { '/onnx/': join(values.onnx, '..') }) });
   const browser = await launch('chromium');
   try {
     const page = await openPage(browser, `${server.url}page.html`);
     const text = TEXT.repeat(Math.ceil(counts.prompt / 22));
-    return await page.evaluate((...given) => globalThis.run(...given), engine, { text, counts, model: `/models/${NAME}`, onnx: values.onnx });
+    return await page.evaluate((...given) => globalThis.run(...given), engine, { text, counts, model: `/models/${NAME}`, onnx: values.onnx && basename(values.onnx) });
   } finally {
     await browser.close();
     await server.close();

@@ -19,6 +19,9 @@ macro_rules! wgsl {
     };
 }
 
+/// The directive that browsers want where subgroups are used. Naga needs none, and natively has none.
+const ENABLE_SUBGROUPS: Option<&str> = if cfg!(target_arch = "wasm32") { Some("enable subgroups;") } else { None };
+
 /// How a binding is declared in the shader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Binding {
@@ -239,9 +242,8 @@ impl Kernel {
             files.push("enable f16;");
         }
         if let Core::MatVec(MatVecShape { subgroups, .. }) = core {
-            // Naga needs no directive, and has none.
-            if subgroups != Subgroups::Unused && cfg!(target_arch = "wasm32") {
-                files.push("enable subgroups;");
+            if subgroups != Subgroups::Unused {
+                files.extend(ENABLE_SUBGROUPS);
             }
             match subgroups {
                 Subgroups::Unused => files.push(wgsl!("shared/join_plain")),
@@ -270,15 +272,24 @@ impl Kernel {
         }
     }
 
-    /// Attention for blocks of `rows` query rows, at most [`ATTENTION_ROWS`], of `head_vecs` vec4 each.
+    /// Attention for blocks of `rows` query rows, at most [`ATTENTION_ROWS`], of `head_vecs` vec4 each; what all
+    /// threads need, so many lanes of a subgroup share out among them: 4, 8, or 1 where each reads it by itself.
     #[must_use]
-    pub fn attention(rows: u32, head_vecs: u32) -> Self {
-        Self {
-            label: format!("attention_{rows}x{head_vecs}"),
-            files: vec![wgsl!("attention")],
-            constants: vec![("ROWS", rows.into()), ("Q_VECS", (rows * head_vecs).into())],
-            bindings: vec![Uniform, Uniform, Read, Read, Read, Write, Write],
+    pub fn attention(rows: u32, head_vecs: u32, sharers: u32) -> Self {
+        let mut label = format!("attention_{rows}x{head_vecs}");
+        let mut constants = vec![("ROWS", rows.into()), ("Q_VECS", (rows * head_vecs).into())];
+        let mut files = Vec::new();
+        if sharers > 1 {
+            label += &format!("_shared{sharers}");
+            constants.push(("SHARERS", sharers.into()));
+            files.extend(ENABLE_SUBGROUPS);
+            files.push(wgsl!("shared/eight_shared"));
+        } else {
+            files.push(wgsl!("shared/eight_own"));
         }
+        files.push(wgsl!("attention"));
+        let bindings = vec![Uniform, Uniform, Read, Read, Read, Write, Write];
+        Self { label, files, constants, bindings }
     }
 
     /// The join of attention's slices.

@@ -64,7 +64,7 @@ pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result
     }
     let vecs = head_vecs(config) as u32;
     for is_single in [true, false] {
-        let _compiled = gpu.pipeline(&Kernel::attention(attention_rows(config, is_single), vecs));
+        let _compiled = gpu.pipeline(&Kernel::attention(attention_rows(config, is_single), vecs, cores.sharers()));
     }
     for kernel in [Kernel::attention_combine(), Kernel::sample()] {
         let _compiled = gpu.pipeline(&kernel);
@@ -433,7 +433,7 @@ impl Recorder<'_> {
             scale: 1.0 / (config.head_dim as f32).sqrt(),
             unused: 0,
         };
-        let pipeline = self.gpu.pipeline(&Kernel::attention(rows, vecs));
+        let pipeline = self.gpu.pipeline(&Kernel::attention(rows, vecs, self.cores.sharers()));
         let params = self.gpu.uniform("attention params", &params);
         let buffers = [&b.step, &params, &b.q, &cache.k, &cache.v, &b.attn, &b.slices];
         let group = pipeline.bind(self.gpu, &buffers);

@@ -163,6 +163,14 @@ impl Cores {
         all.find(|core| core.numbers().hold(dtype)).copied().unwrap_or(Core::MatMul(Numbers::F32))
     }
 
+    /// Lanes that share out what all threads of attention need: as those of products do.
+    pub(super) fn sharers(&self) -> u32 {
+        match self.one.first() {
+            Some(Core::MatVec(MatVecShape { subgroups: Subgroups::Share(lanes), .. })) => *lanes,
+            _ => 1,
+        }
+    }
+
     /// The first is used where nothing was measured.
     fn candidates(&self, count: Count) -> &[Core] {
         match count {

@@ -37,6 +37,10 @@ pub(super) fn cases() -> Vec<Case> {
             Case::new(name.clone(), move || every_step(name, head_dim, n_groups))
         })
         .collect();
+    for (head_dim, n_groups) in [(20, 3), (64, 9), (128, 1)] {
+        let name = format!("attention_shared_hd{head_dim}_g{n_groups}");
+        cases.push(Case::new(name.clone(), move || every_sharing(name, head_dim, n_groups)));
+    }
     cases.push(Case::new("attention_combine", combine));
     cases
 }
@@ -73,15 +77,32 @@ const STEPS: [Step; 12] = [
 
 async fn every_step(name: String, head_dim: usize, n_groups: usize) -> Outcome {
     let runner = Runner::open(true).await?;
+    steps(&runner, head_dim, n_groups, 1, &mut Random::new(&name)).await
+}
+
+/// With lanes that share out what all need.
+async fn every_sharing(name: String, head_dim: usize, n_groups: usize) -> Outcome {
+    let runner = Runner::open(false).await?;
+    let subgroup = runner.offer().subgroup;
+    if subgroup < 4 {
+        return crate::left_out("this adapter has no subgroups of four lanes");
+    }
     let mut random = Random::new(&name);
+    for sharers in [4, 8].into_iter().filter(|sharers| *sharers <= subgroup) {
+        steps(&runner, head_dim, n_groups, sharers, &mut random).await?;
+    }
+    Ok(())
+}
+
+async fn steps(runner: &Runner, head_dim: usize, n_groups: usize, sharers: u32, random: &mut Random) -> Outcome {
     for step in &STEPS {
         // Blocks of as many rows as a decoding step needs, and as a batch does.
         let few = ATTENTION_ROWS.min(n_groups as u32);
         if step.n_tokens < 5 {
-            check_step(&runner, head_dim, n_groups, few, step, &mut random).await?;
+            check_step(runner, head_dim, n_groups, few, sharers, step, random).await?;
         }
         if few != ATTENTION_ROWS && (step.n_tokens > 1 || step.largest > 1.0) {
-            check_step(&runner, head_dim, n_groups, ATTENTION_ROWS, step, &mut random).await?;
+            check_step(runner, head_dim, n_groups, ATTENTION_ROWS, sharers, step, random).await?;
         }
     }
     Ok(())
@@ -92,6 +113,7 @@ async fn check_step(
     head_dim: usize,
     n_groups: usize,
     block: u32,
+    sharers: u32,
     step: &Step,
     random: &mut Random,
 ) -> Outcome {
@@ -114,7 +136,7 @@ async fn check_step(
     let slices = runner.poisoned("slices", slices_len);
     let out = runner.poisoned("out", n_tokens * stride);
     let head_vecs = head_dim.next_multiple_of(8) / 4;
-    let kernel = Kernel::attention(block, head_vecs as u32);
+    let kernel = Kernel::attention(block, head_vecs as u32, sharers);
     // pos, n_tokens, first_token, slice_len
     let step_buffer = runner.uniform("step", &[pos, n_tokens, 0, slice_len].map(|n| n as u32));
     let scale = 1.0 / (head_dim as f32).sqrt();

@@ -25,6 +25,13 @@ export async function testLifetime(browser, page, call) {
   const { name } = browser;
   const rounds = ROUNDS(name);
 
+  await check(`${name}: a GPU without memory left rejects the load by name`, LIMIT, async () => {
+    const { error } = await call('exhausted', WEIGHTS);
+    assert.equal(error?.code, 'out-of-memory', JSON.stringify(error));
+    assert.match(error.message, /out of memory; close other tabs/);
+  });
+
+  // In the same page.
   const loaded = await check(`${name}: load a small model`, LIMIT, async () => {
     const { error } = await call('load', { weights: WEIGHTS });
     assert.equal(error, undefined, error?.message);

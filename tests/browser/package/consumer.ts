@@ -57,6 +57,23 @@ const steps = {
       return { phases, loaded, total, info: helium.info, cached: await Helium.cached(options.weights) };
     })()),
 
+  /** A load on a device that has no memory left, as far as it tells. */
+  async exhausted(weights: string) {
+    const Native = Worker;
+    const script = (code: string): string => URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+    const patch = script(`GPUDevice.prototype.popErrorScope = async () => new GPUOutOfMemoryError('no memory');`);
+    globalThis.Worker = class extends Native {
+      constructor(url: URL | string, options?: WorkerOptions) {
+        super(script(`import '${patch}'; import '${url}';`), options);
+      }
+    };
+    try {
+      return await outcome(Helium.load({ weights, contextLength: 256 }).then(() => undefined));
+    } finally {
+      globalThis.Worker = Native;
+    }
+  },
+
   async abortedLoad(options: LoadOptions) {
     const abort = new AbortController();
     const onProgress: LoadOptions['onProgress'] = ({ loaded }) => {

@@ -46,6 +46,7 @@ const steps = {
       const phases: string[] = [];
       let loaded = 0;
       let total: number | undefined;
+      const before = helium;
       helium = await Helium.load({
         ...options,
         contextLength: 256,
@@ -54,6 +55,7 @@ const steps = {
           ({ loaded, total } = progress);
         },
       });
+      await before?.close();
       return { phases, loaded, total, info: helium.info, cached: await Helium.cached(options.weights) };
     })()),
 

@@ -204,6 +204,7 @@ package_js() {
   say 'building the WebAssembly module and the npm package'
   cargo build --profile wasm --target $WASM_TARGET --lib --no-default-features
   bindgen target/$WASM_TARGET/wasm/helium_webgpu.wasm npm/dist/wasm helium optimise
+  find npm/dist -maxdepth 1 -type f -delete # what tsc wrote of files that are gone
   (cd npm && node_modules/.bin/tsc)
 }
 

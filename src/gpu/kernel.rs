@@ -276,17 +276,18 @@ impl Kernel {
     /// threads need, so many lanes of a subgroup share out among them: 4, 8, or 1 where each reads it by itself.
     #[must_use]
     pub fn attention(rows: u32, head_vecs: u32, sharers: u32) -> Self {
-        let mut label = format!("attention_{rows}x{head_vecs}");
         let mut constants = vec![("ROWS", rows.into()), ("Q_VECS", (rows * head_vecs).into())];
         let mut files = Vec::new();
-        if sharers > 1 {
-            label += &format!("_shared{sharers}");
+        let shared = if sharers > 1 {
             constants.push(("SHARERS", sharers.into()));
             files.extend(ENABLE_SUBGROUPS);
             files.push(wgsl!("shared/eight_shared"));
+            format!("_shared{sharers}")
         } else {
             files.push(wgsl!("shared/eight_own"));
-        }
+            String::new()
+        };
+        let label = format!("attention_{rows}x{head_vecs}{shared}");
         files.push(wgsl!("attention"));
         let bindings = vec![Uniform, Uniform, Read, Read, Read, Write, Write];
         Self { label, files, constants, bindings }

@@ -213,7 +213,7 @@ impl Blueprint {
         n_weights.into_iter().map(|(dtype, _)| dtype).collect()
     }
 
-    /// The names of [`Blueprint::dtypes`], such as `"Q4_K, Q6_K"`.
+    /// The names of all types of matrices, the one with most weights first, such as `"Q4_K, Q6_K"`.
     #[must_use]
     pub fn quantization(&self) -> String {
         self.dtypes().iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ")

@@ -280,9 +280,8 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
             };
             let rounded = MatVecShape { numbers: Numbers::I8, ..plain };
             let shapes = match (kernels, subgroup) {
-                (Kernels::Baseline, _) => vec![plain],
                 (Kernels::Rounded, _) => vec![rounded, plain],
-                (_, 1..4) => vec![plain],
+                (Kernels::Baseline, _) | (_, 1..4) => vec![plain],
                 (_, 4..8) => vec![shared(4, 2)],
                 _ => vec![shared(8, 4), plain],
             };

@@ -171,7 +171,9 @@ async fn every_workgroup(name: String, dtype: Dtype, numbers: Numbers) -> Outcom
         let shapes = match numbers {
             // What stages x knows lanes, groups and tokens, and no rows.
             Numbers::I8 => vec![(1, 64, 1, 4), (8, 4, 8, 1), (32, 8, 1, 1)],
-            _ => vec![(1, 1, 1, 1), (1, 8, 4, 8), (1, 8, 2, 1), (4, 8, 2, 1), (8, 4, 8, 4), (32, 8, 1, 1), (64, 1, 1, 4)],
+            _ => {
+                vec![(1, 1, 1, 1), (1, 8, 4, 8), (1, 8, 2, 1), (4, 8, 2, 1), (8, 4, 8, 4), (32, 8, 1, 1), (64, 1, 1, 4)]
+            }
         };
         for (lanes, groups, pairs, tokens) in shapes {
             let mut uses = vec![Subgroups::Unused];

@@ -24,7 +24,7 @@ const DEFAULT = {
   ],
   firefox: [
     'mat(vec|vec_tiled|mul)_(epilogues|f16|q4_k|q6_k|q8_0)$', 'mat(vec|vec_tiled|mul)_i8_q(4|6)_k$', 'matmul_f16_q4_k$', 'matvec_workgroups',
-    'attention', 'sample', 'golden_(llama_bf16|helium_bf16|gguf_Q4_0)$', 'golden_gguf_Q4_0_rounded$', 'loader_bytes', 'session_streams',
+    'attention_(hd12_g5|hd64_g[13]|hd256|shared|combine)', 'sample', 'golden_(llama_bf16|helium_bf16|gguf_Q4_0)$', 'golden_gguf_Q4_0_rounded$', 'loader_bytes', 'session_streams',
   ],
 };
 

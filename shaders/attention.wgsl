@@ -91,28 +91,8 @@ fn main(
       let k = mat2x4f(
         vec4f(unpack2x16float(words.x), unpack2x16float(words.y)),
         vec4f(unpack2x16float(words.z), unpack2x16float(words.w)));
-      // Row by row in so many words: not every compiler keeps an array in registers that a loop goes through.
-      score[0] += dot8(q8(2u * v), k);
-      if ROWS > 1u {
-        score[1] += dot8(q8(params.head_vecs + 2u * v), k);
-      }
-      if ROWS > 2u {
-        score[2] += dot8(q8(2u * params.head_vecs + 2u * v), k);
-      }
-      if ROWS > 3u {
-        score[3] += dot8(q8(3u * params.head_vecs + 2u * v), k);
-      }
-      if ROWS > 4u {
-        score[4] += dot8(q8(4u * params.head_vecs + 2u * v), k);
-      }
-      if ROWS > 5u {
-        score[5] += dot8(q8(5u * params.head_vecs + 2u * v), k);
-      }
-      if ROWS > 6u {
-        score[6] += dot8(q8(6u * params.head_vecs + 2u * v), k);
-      }
-      if ROWS > 7u {
-        score[7] += dot8(q8(7u * params.head_vecs + 2u * v), k);
+      for (var r = 0u; r < ROWS; r++) {
+        score[r] += dot8(q8(r * params.head_vecs + 2u * v), k);
       }
     }
     for (var r = 0u; r < ROWS; r++) {
@@ -206,51 +186,13 @@ fn with_values(before: array<vec2f, 8>, kv_head: u32, tile: u32, n_here: u32, wo
   let words = 2u * params.head_vecs;
   let v_at = (kv_head * params.max_seq + tile) * words + min(word, words - 1u);
   var acc = before;
-  acc[0] *= row_decay[0];
-  if ROWS > 1u {
-    acc[1] *= row_decay[1];
-  }
-  if ROWS > 2u {
-    acc[2] *= row_decay[2];
-  }
-  if ROWS > 3u {
-    acc[3] *= row_decay[3];
-  }
-  if ROWS > 4u {
-    acc[4] *= row_decay[4];
-  }
-  if ROWS > 5u {
-    acc[5] *= row_decay[5];
-  }
-  if ROWS > 6u {
-    acc[6] *= row_decay[6];
-  }
-  if ROWS > 7u {
-    acc[7] *= row_decay[7];
+  for (var r = 0u; r < ROWS; r++) {
+    acc[r] *= row_decay[r];
   }
   for (var j = 0u; j < n_here; j += 8u) {
     let v = values8(v_at, words, j, n_here - 1u);
-    acc[0] += sum8(p8(j), v);
-    if ROWS > 1u {
-      acc[1] += sum8(p8(TILE + j), v);
-    }
-    if ROWS > 2u {
-      acc[2] += sum8(p8(2u * TILE + j), v);
-    }
-    if ROWS > 3u {
-      acc[3] += sum8(p8(3u * TILE + j), v);
-    }
-    if ROWS > 4u {
-      acc[4] += sum8(p8(4u * TILE + j), v);
-    }
-    if ROWS > 5u {
-      acc[5] += sum8(p8(5u * TILE + j), v);
-    }
-    if ROWS > 6u {
-      acc[6] += sum8(p8(6u * TILE + j), v);
-    }
-    if ROWS > 7u {
-      acc[7] += sum8(p8(7u * TILE + j), v);
+    for (var r = 0u; r < ROWS; r++) {
+      acc[r] += sum8(p8(r * TILE + j), v);
     }
   }
   return acc;

@@ -26,7 +26,7 @@ const MOST = {
   wasmBytes: 128 << 20,
   /** Besides weights and KV cache. */
   otherGpuBytes: 64 << 20,
-  /** Until the weights are on the GPU, relative to fetching and discarding them. */
+  /** Loading, relative to fetching and discarding. */
   loadRatio: 2,
 };
 
@@ -71,7 +71,7 @@ async function inBrowser(name, path) {
     if (found.notes.length > 0) console.log(`  notes: ${found.notes.join('; ')}`);
     limit('WebAssembly memory', found.memory.wasmBytes, MOST.wasmBytes);
     limit('GPU memory besides weights and KV cache', found.memory.gpuBytes - found.memory.weightBytes - found.memory.kvBytes, MOST.otherGpuBytes);
-    limit('weights on the GPU, relative to fetching', found.weightsMs / found.fetchMs, MOST.loadRatio, (ratio) => ratio.toFixed(2));
+    limit('loading, relative to fetching', found.loadMs / found.fetchMs, MOST.loadRatio, (ratio) => ratio.toFixed(2));
   } finally {
     await browser.close();
     await server.close();

@@ -50,6 +50,7 @@ impl Gpu {
     pub async fn gflops(&self) -> Result<f64> {
         let y = self.uncounted("multiply_add", u64::from(THREADS) * 16, wgpu::BufferUsages::STORAGE);
         let pipeline = self.pipeline(&Kernel::multiply_add(ROUNDS));
+        self.compiled().await;
         let group = pipeline.bind(self, &[&y]);
         let compute = |encoder: &mut wgpu::CommandEncoder, n: u32| {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -27,7 +27,14 @@ export const BROWSERS = ['chromium', 'firefox'];
 /** Starts a browser; without `webgpu`, one as it is where WebGPU is switched off. */
 export async function launch(name, { webgpu = true } = {}) {
   const userDataDir = await mkdtemp(join(tmpdir(), `helium-${name}-`));
-  const common = { headless: true, userDataDir, protocolTimeout: 600_000, defaultViewport: { width: 1100, height: 900 } };
+  const common = {
+    headless: true,
+    userDataDir,
+    protocolTimeout: 600_000,
+    defaultViewport: { width: 1100, height: 900 },
+    // Else the driver has Firefox keep the body of every response, which looks like memory that is lost.
+    networkEnabled: false,
+  };
   const browser = await puppeteer.launch(
     name === 'chromium'
       ? {

@@ -3,12 +3,12 @@
 //
 // Grid: x, GROUPS groups of PAIRS row pairs a workgroup; y, TOKENS tokens. The LANES threads of a group take
 // the chunks of its rows in turn, so that neighbours load neighbouring 16 bytes; every weight serves all tokens
-// of the group, and every x all rows. With one lane a thread has its rows for itself and nothing is joined.
+// of the group, and every x all rows.
 
 override LANES: u32 = 32u;    // threads a group, a power of two
 override GROUPS: u32 = 2u;    // groups a workgroup
-override PAIRS: u32 = 1u;     // row pairs a group: 1, 2, 4 or 8
-override TOKENS: u32 = 1u;    // tokens a group: 1, 4 or 8
+override PAIRS: u32 = 1u;     // row pairs a group: 1, 2 or 4
+override TOKENS: u32 = 1u;    // tokens a group: 1 or 4
 override THREADS: u32 = 64u;  // LANES · GROUPS
 override SUMS: u32 = 192u;    // THREADS · TOKENS · (2·PAIRS + 1)
 override JOINED: u32 = 1u;    // lanes that a subgroup joins: at most LANES, and no more than the device's least
@@ -25,32 +25,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let rows1 = rows_of(first_pair + 1u);
   let rows2 = rows_of(first_pair + 2u);
   let rows3 = rows_of(first_pair + 3u);
-  let rows4 = rows_of(first_pair + 4u);
-  let rows5 = rows_of(first_pair + 5u);
-  let rows6 = rows_of(first_pair + 6u);
-  let rows7 = rows_of(first_pair + 7u);
 
-  var y0: Sums;
-  var y1: Sums;
-  var y2: Sums;
-  var y3: Sums;
-  var y4: Sums;
-  var y5: Sums;
-  var y6: Sums;
-  var y7: Sums;
-  var squares: array<vec4f, 2>;
+  var y0: mat4x2f;
+  var y1: mat4x2f;
+  var y2: mat4x2f;
+  var y3: mat4x2f;
+  var squares: vec4f;
   for (var first_chunk = 0u; first_chunk < params.n_chunks; first_chunk += X_CHUNKS) {
     stage_x(first_token, first_chunk, thread);
     let end = min(first_chunk + X_CHUNKS, params.n_chunks);
-    for (var chunk = first_chunk + chunk_of(lane); chunk < end; chunk += LANES) {
+    for (var chunk = first_chunk + lane; chunk < end; chunk += LANES) {
       let xs = load_x(first_token, chunk);
-      squares[0].x += xs[0].square;
-      if TOKENS > 1u {
-        squares[0] += vec4f(0.0, xs[1].square, xs[2].square, xs[3].square);
-      }
-      if TOKENS > 4u {
-        squares[1] += vec4f(xs[4].square, xs[5].square, xs[6].square, xs[7].square);
-      }
+      squares += vec4f(xs[0].square, xs[1].square, xs[2].square, xs[3].square);
       y0 = with_chunk(y0, rows0, chunk, xs);
       if PAIRS > 1u {
         y1 = with_chunk(y1, rows1, chunk, xs);
@@ -59,34 +45,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         y2 = with_chunk(y2, rows2, chunk, xs);
         y3 = with_chunk(y3, rows3, chunk, xs);
       }
-      if PAIRS > 4u {
-        y4 = with_chunk(y4, rows4, chunk, xs);
-        y5 = with_chunk(y5, rows5, chunk, xs);
-        y6 = with_chunk(y6, rows6, chunk, xs);
-        y7 = with_chunk(y7, rows7, chunk, xs);
-      }
     }
   }
 
-  y0 = all_in_subgroup(y0);
+  y0 = in_subgroup(y0);
   if PAIRS > 1u {
-    y1 = all_in_subgroup(y1);
+    y1 = in_subgroup(y1);
   }
   if PAIRS > 2u {
-    y2 = all_in_subgroup(y2);
-    y3 = all_in_subgroup(y3);
-  }
-  if PAIRS > 4u {
-    y4 = all_in_subgroup(y4);
-    y5 = all_in_subgroup(y5);
-    y6 = all_in_subgroup(y6);
-    y7 = all_in_subgroup(y7);
+    y2 = in_subgroup(y2);
+    y3 = in_subgroup(y3);
   }
   if NORM {
-    squares[0] = in_subgroup4(squares[0]);
-    if TOKENS > 4u {
-      squares[1] = in_subgroup4(squares[1]);
-    }
+    squares = in_subgroup4(squares);
   }
   let first_slot = thread - lane;
   if lane % JOINED == 0u {
@@ -98,15 +69,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       put(thread, 2u, y2);
       put(thread, 3u, y3);
     }
-    if PAIRS > 4u {
-      put(thread, 4u, y4);
-      put(thread, 5u, y5);
-      put(thread, 6u, y6);
-      put(thread, 7u, y7);
-    }
     if NORM {
       for (var t = 0u; t < TOKENS; t++) {
-        sums[sum_at(thread, t, 2u * PAIRS)] = squares[t / 4u][t % 4u];
+        sums[sum_at(thread, t, 2u * PAIRS)] = squares[t];
       }
     }
   }
@@ -140,38 +105,23 @@ fn rows_of(pair: u32) -> vec2<u32> {
 }
 
 // A pair's two sums for every token.
-alias Sums = array<mat4x2f, 2>;
-
-fn with_chunk(before: Sums, rows: vec2<u32>, chunk: u32, xs: array<X32, 8>) -> Sums {
+fn with_chunk(before: mat4x2f, rows: vec2<u32>, chunk: u32, xs: array<X32, 4>) -> mat4x2f {
   let a = weights32(rows.x, chunk);
   let b = weights32(rows.y, chunk);
   var y = before;
-  y[0][0] += vec2f(row_dot(a, xs[0]), row_dot(b, xs[0]));
+  y[0] += vec2f(row_dot(a, xs[0]), row_dot(b, xs[0]));
   if TOKENS > 1u {
-    y[0][1] += vec2f(row_dot(a, xs[1]), row_dot(b, xs[1]));
-    y[0][2] += vec2f(row_dot(a, xs[2]), row_dot(b, xs[2]));
-    y[0][3] += vec2f(row_dot(a, xs[3]), row_dot(b, xs[3]));
-  }
-  if TOKENS > 4u {
-    y[1][0] += vec2f(row_dot(a, xs[4]), row_dot(b, xs[4]));
-    y[1][1] += vec2f(row_dot(a, xs[5]), row_dot(b, xs[5]));
-    y[1][2] += vec2f(row_dot(a, xs[6]), row_dot(b, xs[6]));
-    y[1][3] += vec2f(row_dot(a, xs[7]), row_dot(b, xs[7]));
+    y[1] += vec2f(row_dot(a, xs[1]), row_dot(b, xs[1]));
+    y[2] += vec2f(row_dot(a, xs[2]), row_dot(b, xs[2]));
+    y[3] += vec2f(row_dot(a, xs[3]), row_dot(b, xs[3]));
   }
   return y;
 }
 
-fn all_in_subgroup(y: Sums) -> Sums {
-  if TOKENS > 4u {
-    return Sums(in_subgroup(y[0]), in_subgroup(y[1]));
-  }
-  return Sums(in_subgroup(y[0]), y[1]);
-}
-
-fn put(slot: u32, pair: u32, y: Sums) {
+fn put(slot: u32, pair: u32, y: mat4x2f) {
   for (var t = 0u; t < TOKENS; t++) {
-    sums[sum_at(slot, t, 2u * pair)] = y[t / 4u][t % 4u].x;
-    sums[sum_at(slot, t, 2u * pair + 1u)] = y[t / 4u][t % 4u].y;
+    sums[sum_at(slot, t, 2u * pair)] = y[t].x;
+    sums[sum_at(slot, t, 2u * pair + 1u)] = y[t].y;
   }
 }
 

@@ -11,10 +11,11 @@ import { execFile } from 'node:child_process';
 import { stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-import { launch, openPage } from '../../tests/browser/browsers.mjs';
+import { visit } from '../../tests/browser/browsers.mjs';
 import { serve } from '../../tests/browser/server.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -60,20 +61,31 @@ async function native(path) {
 }
 
 async function inBrowser(name, path) {
-  const server = await serve({ '/': join(ROOT, 'target/site'), '/models/': join(CACHE, 'models') });
-  const browser = await launch(name);
+  const script = `(${measure})(${JSON.stringify(`models/${path.split('/').pop()}`)}, ${JSON.stringify(PROMPT)})
+    .catch((error) => ({ error: String(error.stack ?? error) }))
+    .then((found) => fetch('measured', { method: 'POST', body: JSON.stringify(found) }));`;
+  let tell;
+  const told = new Promise((resolve) => (tell = resolve));
+  const server = await serve({ '/': join(ROOT, 'target/site'), '/models/': join(CACHE, 'models') }, {
+    intercept: (request, response) => {
+      if (request.url === '/measure') response.writeHead(200, { 'content-type': 'text/html' }).end(`<!doctype html><script type="module">${script}</script>`);
+      else if (request.url === '/measured') text(request).then((body) => (response.end(), tell(JSON.parse(body))));
+      else return false;
+      return true;
+    },
+  });
+  const leave = await visit(name, `${server.url}measure`);
   try {
-    const page = await openPage(browser, server.url);
-    const url = `models/${path.split('/').pop()}`;
-    const found = await page.evaluate(measure, url, PROMPT);
-    console.log(`  fetch and discard ${seconds(found.fetchMs)}, weights on the GPU ${seconds(found.weightsMs)}, load with compiling ${seconds(found.loadMs)}, load and keep ${seconds(found.keepMs)}, load what was kept ${seconds(found.keptMs)}`);
+    const found = await told;
+    if (found.error) throw new Error(found.error);
+    console.log(`  fetch and discard ${seconds(found.fetchMs)}, load ${seconds(found.loadMs)} (weights on the GPU after ${seconds(found.weightsMs)}), load and keep ${seconds(found.keepMs)}, load what was kept ${seconds(found.keptMs)}`);
     console.log(`  ${found.adapter}: first token after ${seconds(found.stats.ttft_ms)}, decode ${found.stats.decode_tps.toFixed(2)} tok/s, ${found.tokens} tokens`);
     if (found.notes.length > 0) console.log(`  notes: ${found.notes.join('; ')}`);
     limit('WebAssembly memory', found.memory.wasmBytes, MOST.wasmBytes);
     limit('GPU memory besides weights and KV cache', found.memory.gpuBytes - found.memory.weightBytes - found.memory.kvBytes, MOST.otherGpuBytes);
     limit('loading, relative to fetching', found.loadMs / found.fetchMs, MOST.loadRatio, (ratio) => ratio.toFixed(2));
   } finally {
-    await browser.close();
+    await leave();
     await server.close();
   }
 }
@@ -90,6 +102,7 @@ async function measure(url, prompt) {
     const reader = (await fetch(url, { cache: 'no-store' })).body.getReader();
     while (!(await reader.read()).done);
   };
+  await (await fetch(url, { cache: 'no-store', headers: { range: 'bytes=0-1' } })).text(); // the connection is there
   const [fetchMs] = await timed(discard);
   // Kernels are compiled behind the weights: what that takes longer does not depend on how many bytes there are.
   let weightsMs = 0;

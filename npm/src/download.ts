@@ -56,7 +56,7 @@ export class Remote {
     }
   }
 
-  /** The file from `from` on, in chunks; all are whole except the last. */
+  /** The file from `from` on, in chunks, each of which is there until the next is asked for; all are whole except the last. */
   async *chunks(from = 0): AsyncGenerator<Uint8Array, void> {
     const chunk = chunkOf(this.transfer);
     try {
@@ -66,10 +66,11 @@ export class Remote {
       }
       const { size } = this;
       const coming: Promise<Uint8Array>[] = [];
+      const free: Uint8Array[] = [];
       let next = from;
       const ask = (): void => {
         if (next >= size) return;
-        const bytes = this.collect(next, Math.min(next + chunk, size));
+        const bytes = this.collect(next, Math.min(next + chunk, size), free.pop());
         bytes.catch(() => undefined); // looked at in its turn
         coming.push(bytes);
         next += chunk;
@@ -79,6 +80,7 @@ export class Remote {
         const bytes = await head;
         ask();
         yield bytes;
+        free.push(bytes);
       }
     } finally {
       this.close();
@@ -101,8 +103,9 @@ export class Remote {
     this.open.clear();
   }
 
-  private async collect(from: number, to: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(to - from);
+  /** That part of the file, in `room` if it has that size. */
+  private async collect(from: number, to: number, room?: Uint8Array): Promise<Uint8Array> {
+    const bytes = room?.length === to - from ? room : new Uint8Array(to - from);
     let at = 0;
     for await (const piece of this.span(from, to)) {
       bytes.set(piece, at);
@@ -193,7 +196,7 @@ export function chunkOf(transfer: Transfer): number {
 
 /** Pieces of any size as chunks of `length`. */
 async function* joined(pieces: AsyncGenerator<Uint8Array, void>, length: number): AsyncGenerator<Uint8Array, void> {
-  let chunk = new Uint8Array(length);
+  const chunk = new Uint8Array(length);
   let filled = 0;
   for await (const piece of pieces) {
     for (let at = 0; at < piece.length; ) {
@@ -203,7 +206,6 @@ async function* joined(pieces: AsyncGenerator<Uint8Array, void>, length: number)
       at += count;
       if (filled < length) continue;
       yield chunk;
-      chunk = new Uint8Array(length); // the one before may still be in use
       filled = 0;
     }
   }

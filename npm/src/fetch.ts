@@ -7,6 +7,7 @@ import { HeliumError } from './errors.js';
 export interface OpenFile {
   name: string;
   size: number | undefined;
+  /** Each is there until the next is asked for. */
   pieces: AsyncGenerator<Uint8Array, void>;
   /** Whether the bytes are already known to have the SHA-256 that is wanted. */
   verified: boolean;
@@ -67,6 +68,8 @@ export class Dropped extends Error {
 
 /** Bytes that one push may copy into WebAssembly memory. */
 const PIECE = 4 << 20;
+/** Bytes of a response that are read at once, at most. */
+const READ = 512 << 10;
 const RETRIES = 5;
 const BACKOFF_MS = 500;
 const STALL_MS = 30_000;
@@ -119,8 +122,11 @@ export async function readSlice(blob: Blob, from: number, to: number): Promise<U
 
 /** One HTTP response, being read. */
 export class Connection {
+  /** Into which the response is read, where the browser can: memory of its own for every piece costs more than the bytes. */
+  private buffer = new ArrayBuffer(READ);
+
   private constructor(
-    private readonly reader: ReadableStreamDefaultReader<Uint8Array>,
+    private readonly reader: ReadableStreamBYOBReader | ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
     private readonly abort: AbortController,
     private readonly stallMs: number,
     /** Bytes still to leave out, of a server that sends the file from its start whatever was asked for. */
@@ -159,19 +165,21 @@ export class Connection {
       // A compressed body's length is not the file's.
       if (!partial && length !== null && !headers.has('content-encoding')) size = Number(length);
       const version = headers.get('etag')?.replace(/^W\//, '') ?? headers.get('last-modified') ?? undefined;
-      const reader = response.body.getReader();
-      return new Connection(reader, abort, stallMs, partial ? 0 : (from ?? 0), response.url || url, partial, size, version);
+      return new Connection(readerOf(response.body), abort, stallMs, partial ? 0 : (from ?? 0), response.url || url, partial, size, version);
     } catch (error) {
       abort.abort();
       throw error;
     }
   }
 
-  /** The next bytes, or undefined at the end of the response. */
+  /** The next bytes, which are there until the next call, or undefined at the end of the response. */
   async next(): Promise<Uint8Array | undefined> {
     for (;;) {
-      const { done, value } = await within(this.stallMs, this.abort, this.reader.read());
+      const { reader } = this;
+      const reading = reader instanceof ReadableStreamDefaultReader ? reader.read() : reader.read(new Uint8Array(this.buffer));
+      const { done, value } = await within(this.stallMs, this.abort, reading);
       if (done) return undefined;
+      this.buffer = value.buffer;
       const skipped = Math.min(this.skip, value.length);
       this.skip -= skipped;
       if (value.length > skipped) return value.subarray(skipped);
@@ -180,6 +188,14 @@ export class Connection {
 
   close(): void {
     this.abort.abort();
+  }
+}
+
+function readerOf(body: ReadableStream<Uint8Array<ArrayBuffer>>): ReadableStreamBYOBReader | ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> {
+  try {
+    return body.getReader({ mode: 'byob' });
+  } catch {
+    return body.getReader(); // Safari before 26, for one
   }
 }
 
@@ -253,7 +269,7 @@ export async function readAll(file: OpenFile, limit = 64 << 20): Promise<Uint8Ar
   for await (const piece of file.pieces) {
     length += piece.length;
     if (length > limit) throw new HeliumError('corrupt', `${file.name}: larger than ${limit >> 20} MiB, which such a file never is; is it the right one?`);
-    pieces.push(piece);
+    pieces.push(piece.slice());
   }
   const whole = new Uint8Array(length);
   let at = 0;

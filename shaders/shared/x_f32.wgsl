@@ -10,33 +10,22 @@ struct X32 {
   square: f32,
 }
 
-// The first of a stage's chunks that a lane takes.
-fn chunk_of(lane: u32) -> u32 {
-  return lane;
-}
-
 fn stage_x(first_token: u32, first_chunk: u32, thread: u32) {}
 
 // A chunk of TOKENS tokens; the norm's weights are loaded once for all of them.
-fn load_x(first_token: u32, chunk: u32) -> array<X32, 8> {
+fn load_x(first_token: u32, chunk: u32) -> array<X32, 4> {
   let at = 8u * chunk;
   var g = array<vec4f, 8>();
   if NORM {
     g = array<vec4f, 8>(
       norm[at], norm[at + 1u], norm[at + 2u], norm[at + 3u], norm[at + 4u], norm[at + 5u], norm[at + 6u], norm[at + 7u]);
   }
-  var xs: array<X32, 8>;
+  var xs: array<X32, 4>;
   xs[0] = load_token(first_token, at, g);
   if TOKENS > 1u {
     xs[1] = load_token(first_token + 1u, at, g);
     xs[2] = load_token(first_token + 2u, at, g);
     xs[3] = load_token(first_token + 3u, at, g);
-  }
-  if TOKENS > 4u {
-    xs[4] = load_token(first_token + 4u, at, g);
-    xs[5] = load_token(first_token + 5u, at, g);
-    xs[6] = load_token(first_token + 6u, at, g);
-    xs[7] = load_token(first_token + 7u, at, g);
   }
   return xs;
 }

@@ -18,11 +18,6 @@ var<workgroup> x_quants: array<vec4<u32>, 128>;  // [X_SLOTS, 2]
 var<workgroup> x_scales: array<vec4f, 64>;       // [X_SLOTS] scale and sum of either half
 var<workgroup> x_squares: array<f32, 64>;        // [X_SLOTS]
 
-// The first of a stage's chunks that a lane takes.
-fn chunk_of(lane: u32) -> u32 {
-  return lane;
-}
-
 fn stage_x(first_token: u32, first_chunk: u32, thread: u32) {
   workgroupBarrier();
   for (var slot = thread; slot < X_SLOTS; slot += THREADS) {
@@ -56,20 +51,14 @@ fn stage_x(first_token: u32, first_chunk: u32, thread: u32) {
 }
 
 // A staged chunk of TOKENS tokens.
-fn load_x(first_token: u32, chunk: u32) -> array<X32, 8> {
+fn load_x(first_token: u32, chunk: u32) -> array<X32, 4> {
   let slot = chunk % X_CHUNKS;
-  var xs: array<X32, 8>;
+  var xs: array<X32, 4>;
   xs[0] = load_slot(slot);
   if TOKENS > 1u {
     xs[1] = load_slot(slot + X_CHUNKS);
     xs[2] = load_slot(slot + 2u * X_CHUNKS);
     xs[3] = load_slot(slot + 3u * X_CHUNKS);
-  }
-  if TOKENS > 4u {
-    xs[4] = load_slot(slot + 4u * X_CHUNKS);
-    xs[5] = load_slot(slot + 5u * X_CHUNKS);
-    xs[6] = load_slot(slot + 6u * X_CHUNKS);
-    xs[7] = load_slot(slot + 7u * X_CHUNKS);
   }
   return xs;
 }

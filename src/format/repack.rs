@@ -85,7 +85,11 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 /// `N` little-endian words from byte `at`.
 fn words<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
-    std::array::from_fn(|i| word(bytes, at + 4 * i))
+    let mut words = [0; N];
+    for (word, bytes) in words.iter_mut().zip(bytes[at..at + 4 * N].as_chunks::<4>().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    words
 }
 
 /// A little-endian 16-bit number at byte `at`.
@@ -123,14 +127,16 @@ fn chunk_of_16_bytes(q: [u32; 4]) -> [u32; 4] {
 /// The K types: the low halves (`shift` = 0) or high halves (4) of 32 bytes are a chunk.
 fn chunk_of_32_bytes(bytes: &[u8], at: usize, shift: u32) -> [u32; 4] {
     let q: [u32; 8] = words(bytes, at);
-    std::array::from_fn(|i| nibbles(q[2 * i] >> shift, q[2 * i + 1] >> shift))
+    let pair = |i: usize| nibbles(q[2 * i] >> shift, q[2 * i + 1] >> shift);
+    [pair(0), pair(1), pair(2), pair(3)]
 }
 
 /// The bits `shift` and `shift` + 1 of 32 bytes: a word for either half of the chunk, numbers 4k to 4k + 3 in
 /// bits 2k and 2k + 1 of its bytes.
 fn crumbs_of_32_bytes(bytes: &[u8], at: usize, shift: u32) -> [u32; 2] {
     let q: [u32; 8] = words(bytes, at);
-    std::array::from_fn(|half| (0..4).fold(0, |word, k| word | (q[4 * half + k] >> shift & 0x0303_0303) << (2 * k)))
+    let half = |i: usize| (0..4).fold(0, |word, k| word | (q[i + k] >> shift & 0x0303_0303) << (2 * k));
+    [half(0), half(4)]
 }
 
 /// Bit `j` of 32 bytes, as the bits of a word.

@@ -2,8 +2,8 @@
 //! from them, each once.
 //!
 //! A product's shader is what all products share, the unpacking of one dtype, one epilogue, the numbers it multiplies
-//! in, and a core (`matvec`, `matmul`), one after the other. The core calls the dtype's `weights32`, the epilogue's
-//! `pair_rows` and `store_pair`, and what stages x in those numbers; see `shaders/`.
+//! in, and a core (`matvec`, `matmul`, `rows`), one after the other. The core calls the dtype's functions (see
+//! `shaders/shared/unpack.wgsl`), the epilogue's `pair_rows` and `store_pair`, and what stages x in those numbers.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -87,6 +87,14 @@ pub enum Core {
     MatVec(MatVecShape),
     /// Tiles of [`MATMUL_PAIRS`] row pairs by [`MATMUL_TOKENS`] tokens.
     MatMul(Numbers),
+    /// A thread for [`ROWS_PAIRS`] row pairs and 1 or [`ROWS_TOKENS`] tokens, in f32: for software adapters. So many
+    /// lanes of a subgroup share x out: 4, 8, or 1 where each reads it by itself.
+    Rows {
+        /// 1 or [`ROWS_TOKENS`].
+        tokens: u32,
+        /// 4, 8 or 1.
+        sharers: u32,
+    },
 }
 
 impl Core {
@@ -96,6 +104,7 @@ impl Core {
         match self {
             Self::MatVec(shape) => shape.numbers,
             Self::MatMul(numbers) => numbers,
+            Self::Rows { .. } => Numbers::F32,
         }
     }
 
@@ -103,15 +112,12 @@ impl Core {
     #[must_use]
     pub fn label(self) -> String {
         match self {
-            Self::MatVec(MatVecShape { lanes, groups, pairs, tokens, subgroups, numbers }) => {
-                let subgroups = match subgroups {
-                    Subgroups::Unused => String::new(),
-                    Subgroups::Join(lanes) => format!("_joined{lanes}"),
-                    Subgroups::Share(lanes) => format!("_shared{lanes}"),
-                };
-                format!("matvec_{lanes}x{groups}x{pairs}x{tokens}{subgroups}{}", numbers.word())
+            Self::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, numbers }) => {
+                let joined = if joined > 1 { format!("_joined{joined}") } else { String::new() };
+                format!("matvec_{lanes}x{groups}x{pairs}x{tokens}{joined}{}", numbers.word())
             }
             Self::MatMul(numbers) => format!("matmul{}", numbers.word()),
+            Self::Rows { tokens, sharers } => format!("rows_{tokens}{}", shared_word(sharers)),
         }
     }
 
@@ -121,14 +127,23 @@ impl Core {
         let (pairs, tokens) = match self {
             Self::MatVec(shape) => (shape.groups * shape.pairs, shape.tokens),
             Self::MatMul(_) => (MATMUL_PAIRS, MATMUL_TOKENS),
+            Self::Rows { tokens, .. } => (ROWS_THREADS * ROWS_PAIRS, tokens),
         };
         [Extent::Fixed(n_pairs.div_ceil(pairs)), Extent::Tokens { each: 1, block: tokens }, Extent::Fixed(1)]
+    }
+
+    /// The file of what a dtype's quants are unpacked to. F16 takes those of f32.
+    fn quants_file(self) -> &'static str {
+        match self {
+            Self::Rows { sharers: 4, .. } => wgsl!("shared/quants_masked"),
+            _ if self.numbers() == Numbers::I8 => wgsl!("shared/quants_i8"),
+            _ => wgsl!("shared/quants_f32"),
+        }
     }
 
     /// The files that stage x and multiply in its numbers.
     fn number_files(self) -> Vec<&'static str> {
         match self {
-            Self::MatVec(MatVecShape { subgroups: Subgroups::Share(_), .. }) => vec![wgsl!("shared/x_shared")],
             Self::MatVec(MatVecShape { numbers: Numbers::I8, .. }) => {
                 vec![wgsl!("shared/round_i8"), wgsl!("shared/x_i8")]
             }
@@ -136,6 +151,8 @@ impl Core {
             Self::MatMul(Numbers::F32) => vec![wgsl!("shared/tile_f32")],
             Self::MatMul(Numbers::F16) => vec![wgsl!("shared/tile_f16")],
             Self::MatMul(Numbers::I8) => vec![wgsl!("shared/round_i8"), wgsl!("shared/tile_i8")],
+            Self::Rows { sharers: 1, .. } => vec![wgsl!("shared/x8_own")],
+            Self::Rows { .. } => vec![wgsl!("shared/share8"), wgsl!("shared/x8_shared")],
         }
     }
 }
@@ -147,30 +164,19 @@ pub struct MatVecShape {
     pub lanes: u32,
     /// Groups a workgroup.
     pub groups: u32,
-    /// Row pairs a group: 1, 2, 4 or 8.
+    /// Row pairs a group: 1, 2 or 4.
     pub pairs: u32,
     /// Tokens a group: 1 or 4.
     pub tokens: u32,
-    /// What subgroups are for.
-    pub subgroups: Subgroups,
+    /// Lanes whose sums a subgroup adds up, a power of two; 1 without subgroups.
+    pub joined: u32,
     /// F32 or I8.
     pub numbers: Numbers,
 }
 
-/// What a matrix-vector workgroup uses subgroups for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Subgroups {
-    /// Nothing.
-    Unused,
-    /// To add up the sums of so many lanes, a power of two.
-    Join(u32),
-    /// To share x out among so many lanes, 4 or 8, each of which loads a part. With one lane a group, in F32.
-    Share(u32),
-}
-
 impl Default for MatVecShape {
     fn default() -> Self {
-        Self { lanes: 32, groups: 2, pairs: 1, tokens: 1, subgroups: Subgroups::Unused, numbers: Numbers::F32 }
+        Self { lanes: 32, groups: 2, pairs: 1, tokens: 1, joined: 1, numbers: Numbers::F32 }
     }
 }
 
@@ -178,6 +184,12 @@ impl Default for MatVecShape {
 pub const MATMUL_PAIRS: u32 = 32;
 /// Tokens in a tile of `matmul.wgsl`.
 pub const MATMUL_TOKENS: u32 = 32;
+/// Threads in a workgroup of `rows.wgsl`: what processors compute at a time.
+const ROWS_THREADS: u32 = 8;
+/// Row pairs a thread of `rows.wgsl`.
+pub const ROWS_PAIRS: u32 = 4;
+/// Most tokens a thread of `rows.wgsl`.
+pub const ROWS_TOKENS: u32 = 8;
 /// Chunks in a workgroup of `embed.wgsl`.
 pub const EMBED_CHUNKS: u32 = 64;
 /// Most query rows in a block of `attention.wgsl`.
@@ -198,7 +210,7 @@ impl Kernel {
     #[must_use]
     pub fn embed(dtype: Dtype) -> Self {
         let mut files = vec![wgsl!("embed")];
-        files.extend(unpacking(dtype, Numbers::F32));
+        files.extend(unpacking(dtype, wgsl!("shared/quants_f32")));
         Self {
             label: format!("embed_{}", dtype_word(dtype)),
             files,
@@ -211,7 +223,7 @@ impl Kernel {
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
         let (core_file, mut constants) = match core {
-            Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, subgroups, .. }) => {
+            Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, .. }) => {
                 let mut constants = vec![
                     ("LANES", lanes.into()),
                     ("GROUPS", groups.into()),
@@ -220,14 +232,20 @@ impl Kernel {
                     ("THREADS", (lanes * groups).into()),
                     ("SUMS", (lanes * groups * tokens * (2 * pairs + 1)).into()),
                 ];
-                match subgroups {
-                    Subgroups::Unused => {}
-                    Subgroups::Join(lanes) => constants.push(("JOINED", lanes.into())),
-                    Subgroups::Share(lanes) => constants.push(("SHARERS", lanes.into())),
+                if joined > 1 {
+                    constants.push(("JOINED", joined.into()));
                 }
                 (wgsl!("matvec"), constants)
             }
             Core::MatMul(_) => (wgsl!("matmul"), vec![]),
+            Core::Rows { tokens, sharers } => {
+                let mut constants =
+                    vec![("THREADS", ROWS_THREADS.into()), ("PAIRS", ROWS_PAIRS.into()), ("TOKENS", tokens.into())];
+                if sharers > 1 {
+                    constants.push(("SHARERS", sharers.into()));
+                }
+                (wgsl!("rows"), constants)
+            }
         };
         let (epilogue_word, epilogue_file) = match epilogue {
             Epilogue::Store => ("store", wgsl!("shared/store_plain")),
@@ -241,18 +259,17 @@ impl Kernel {
         if core.numbers() == Numbers::F16 {
             files.push("enable f16;");
         }
-        if let Core::MatVec(MatVecShape { subgroups, .. }) = core {
-            if subgroups != Subgroups::Unused {
+        match core {
+            Core::MatVec(MatVecShape { joined: 2.., .. }) => {
                 files.extend(ENABLE_SUBGROUPS);
+                files.push(wgsl!("shared/join_subgroups"));
             }
-            match subgroups {
-                Subgroups::Unused => files.push(wgsl!("shared/join_plain")),
-                Subgroups::Join(_) => files.push(wgsl!("shared/join_subgroups")),
-                Subgroups::Share(_) => {}
-            }
+            Core::MatVec(_) => files.push(wgsl!("shared/join_plain")),
+            Core::Rows { sharers: 2.., .. } => files.extend(ENABLE_SUBGROUPS),
+            Core::MatMul(_) | Core::Rows { .. } => {}
         }
         files.push(wgsl!("shared/product"));
-        files.extend(unpacking(dtype, core.numbers()));
+        files.extend(unpacking(dtype, core.quants_file()));
         files.extend(core.number_files());
         files.extend([epilogue_file, core_file]);
         constants.push(("NORM", norm.into()));
@@ -278,16 +295,14 @@ impl Kernel {
     pub fn attention(rows: u32, head_vecs: u32, sharers: u32) -> Self {
         let mut constants = vec![("ROWS", rows.into()), ("Q_VECS", (rows * head_vecs).into())];
         let mut files = Vec::new();
-        let shared = if sharers > 1 {
+        if sharers > 1 {
             constants.push(("SHARERS", sharers.into()));
             files.extend(ENABLE_SUBGROUPS);
-            files.push(wgsl!("shared/eight_shared"));
-            format!("_shared{sharers}")
+            files.extend([wgsl!("shared/share8"), wgsl!("shared/eight_shared")]);
         } else {
             files.push(wgsl!("shared/eight_own"));
-            String::new()
-        };
-        let label = format!("attention_{rows}x{head_vecs}{shared}");
+        }
+        let label = format!("attention_{rows}x{head_vecs}{}", shared_word(sharers));
         files.push(wgsl!("attention"));
         let bindings = vec![Uniform, Uniform, Read, Read, Read, Write, Write];
         Self { label, files, constants, bindings }
@@ -333,9 +348,12 @@ impl Kernel {
     }
 }
 
-/// The files that give `weights32` for a dtype. F16 takes the quants of f32.
-fn unpacking(dtype: Dtype, numbers: Numbers) -> Vec<&'static str> {
-    let quants = if numbers == Numbers::I8 { wgsl!("shared/quants_i8") } else { wgsl!("shared/quants_f32") };
+fn shared_word(sharers: u32) -> String {
+    if sharers > 1 { format!("_shared{sharers}") } else { String::new() }
+}
+
+/// The files that unpack a dtype.
+fn unpacking(dtype: Dtype, quants: &'static str) -> Vec<&'static str> {
     let mut files = vec![quants, wgsl!("shared/unpack")];
     files.push(match dtype {
         Dtype::F32 => wgsl!("shared/f32"),
@@ -354,6 +372,9 @@ fn unpacking(dtype: Dtype, numbers: Numbers) -> Vec<&'static str> {
     });
     if matches!(dtype, Dtype::Q4K | Dtype::Q5K) {
         files.push(wgsl!("shared/scale_min"));
+    }
+    if dtype.is_float() {
+        files.push(wgsl!("shared/floats32"));
     }
     files
 }

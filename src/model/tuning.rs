@@ -17,7 +17,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::format::Dtype;
 use crate::format::repack::Layout;
-use crate::gpu::kernel::{Core, Kernel, MatVecShape, Numbers, Subgroups};
+use crate::gpu::kernel::{Core, Kernel, MatVecShape, Numbers, ROWS_TOKENS};
 use crate::gpu::plan::{Dispatch, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::{Gpu, Offer};
@@ -166,7 +166,7 @@ impl Cores {
     /// Lanes that share out what all threads of attention need: as those of products do.
     pub(super) fn sharers(&self) -> u32 {
         match self.one.first() {
-            Some(Core::MatVec(MatVecShape { subgroups: Subgroups::Share(lanes), .. })) => *lanes,
+            Some(Core::Rows { sharers, .. }) => *sharers,
             _ => 1,
         }
     }
@@ -253,39 +253,28 @@ impl Cores {
 }
 
 /// The kernels to choose from; the first wherever nothing is measured.
-///
-/// An adapter that computes on the CPU loads every element by itself and takes long to compile: there a thread has rows
-/// of its own, few enough for the driver, and lanes share x out (ARCHITECTURE.md has the figures). Four lanes mean
-/// `SwiftShader`, or a browser that does not tell: it is spared the compiling of what is slower.
 fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
-    let joined = |lanes: u32| match subgroup.min(lanes) {
-        1 => Subgroups::Unused,
-        lanes => Subgroups::Join(lanes),
-    };
-    let shape = |lanes, groups, pairs, numbers| {
-        Core::MatVec(MatVecShape { lanes, groups, pairs, tokens: 1, subgroups: joined(lanes), numbers })
+    let shape = |lanes: u32, groups, pairs, numbers| {
+        let joined = subgroup.min(lanes);
+        Core::MatVec(MatVecShape { lanes, groups, pairs, tokens: 1, joined, numbers })
     };
     let mut all: Vec<Core> = match (gpu.is_software(), count) {
         (true, _) => {
-            let [few, many] = if count == Count::One { [1, 1] } else { [4, 8] };
-            let plain = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: few, ..MatVecShape::default() };
-            let shared = |sharers, pairs| MatVecShape {
-                lanes: 1,
-                groups: 8,
-                pairs,
-                tokens: many,
-                subgroups: Subgroups::Share(sharers),
-                numbers: Numbers::F32,
+            let [tokens, rounded_tokens] = if count == Count::One { [1, 1] } else { [ROWS_TOKENS, 4] };
+            // What is known to be slower is not even compiled, which takes these adapters long.
+            let sharers = match subgroup {
+                _ if kernels == Kernels::Baseline => 1,
+                8.. => 8,
+                4.. => 4,
+                _ => 1,
             };
-            let rounded = MatVecShape { numbers: Numbers::I8, ..plain };
-            let shapes = match (kernels, subgroup) {
-                (Kernels::Rounded, _) => vec![rounded, plain],
-                (Kernels::Baseline, _) | (_, 1..4) => vec![plain],
-                (_, 4..8) => vec![shared(4, 2)],
-                _ => vec![shared(8, 4), plain],
-            };
-            shapes.into_iter().map(Core::MatVec).collect()
+            let plain = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: rounded_tokens, ..MatVecShape::default() };
+            let mut all = vec![Core::Rows { tokens, sharers }];
+            if kernels == Kernels::Rounded {
+                all.push(Core::MatVec(MatVecShape { numbers: Numbers::I8, ..plain }));
+            }
+            all
         }
         (false, Count::One) => vec![
             Core::MatVec(MatVecShape::default()),

@@ -1,8 +1,8 @@
 // Headless Chromium and Firefox with WebGPU on a software adapter, driven by one library, and a page's
 // elements by role and name as a user of assistive technology finds them.
 
-import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import puppeteer from 'puppeteer-core';
@@ -24,6 +24,37 @@ function executable(variable, names) {
 
 export const BROWSERS = ['chromium', 'firefox'];
 
+const CHROMIUM_ARGS = (webgpu) => [
+  '--no-sandbox', // tests run as root in containers
+  ...(webgpu ? ['--enable-unsafe-webgpu'] : ['--disable-features=WebGPU', '--disable-gpu', '--disable-blink-features=WebGPU']),
+  // A closed network is no error: no calls home.
+  '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+const FIREFOX_PREFS = (webgpu) => ({
+  'dom.webgpu.enabled': webgpu,
+  'gfx.webgpu.ignore-blocklist': true, // Mesa's software Vulkan is on it
+  'app.update.auto': false,
+  'datareporting.policy.dataSubmissionEnabled': false,
+});
+
+/** Opens a page as a visitor does, with nothing that drives the browser, which costs it time; returns what ends it. */
+export async function visit(name, url) {
+  const profile = await mkdtemp(join(tmpdir(), `helium-${name}-`));
+  const prefs = Object.entries(FIREFOX_PREFS(true)).map(([key, value]) => `user_pref(${JSON.stringify(key)}, ${value});\n`);
+  await writeFile(join(profile, 'user.js'), prefs.join(''));
+  const [command, args] = name === 'chromium'
+    ? [executable('CHROMIUM', CHROMIUM), ['--headless', `--user-data-dir=${profile}`, ...CHROMIUM_ARGS(true)]]
+    : [executable('FIREFOX', FIREFOX), ['--headless', '--no-remote', '--profile', profile]];
+  const child = spawn(command, [...args, url], { stdio: 'ignore', detached: true });
+  return async () => {
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    process.kill(-child.pid, 'SIGKILL');
+    await ended;
+    await rm(profile, { recursive: true, force: true, maxRetries: 5 }).catch(() => undefined);
+  };
+}
+
 /** Starts a browser; without `webgpu`, one as it is where WebGPU is switched off. */
 export async function launch(name, { webgpu = true } = {}) {
   const userDataDir = await mkdtemp(join(tmpdir(), `helium-${name}-`));
@@ -41,23 +72,13 @@ export async function launch(name, { webgpu = true } = {}) {
           ...common,
           browser: 'chrome',
           executablePath: executable('CHROMIUM', CHROMIUM),
-          args: [
-            '--no-sandbox', // tests run as root in containers
-            ...(webgpu ? ['--enable-unsafe-webgpu'] : ['--disable-features=WebGPU', '--disable-gpu', '--disable-blink-features=WebGPU']),
-            // A closed network is no error: no calls home.
-            '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-          ],
+          args: CHROMIUM_ARGS(webgpu),
         }
       : {
           ...common,
           browser: 'firefox',
           executablePath: executable('FIREFOX', FIREFOX),
-          extraPrefsFirefox: {
-            'dom.webgpu.enabled': webgpu,
-            'gfx.webgpu.ignore-blocklist': true, // Mesa's software Vulkan is on it
-            'app.update.auto': false,
-            'datareporting.policy.dataSubmissionEnabled': false,
-          },
+          extraPrefsFirefox: FIREFOX_PREFS(webgpu),
         },
   );
   const close = async () => {

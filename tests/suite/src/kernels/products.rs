@@ -1,7 +1,7 @@
 //! `matvec` and `matmul` with every dtype and every epilogue.
 
 use helium_webgpu::format::Dtype;
-use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers, Subgroups};
+use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers};
 use helium_webgpu::gpu::plan::Step;
 
 use super::weights::Weights;
@@ -17,6 +17,8 @@ pub(super) fn cases() -> Vec<Case> {
         // Several row pairs and tokens a group.
         ("matvec_tiled", Core::MatVec(tiled)),
         ("matmul", Core::MatMul(Numbers::F32)),
+        ("rows_1", Core::Rows { tokens: 1, sharers: 1 }),
+        ("rows_8", Core::Rows { tokens: 8, sharers: 1 }),
         ("matvec_i8", Core::MatVec(MatVecShape { groups: 8, numbers: Numbers::I8, ..MatVecShape::default() })),
         ("matvec_tiled_i8", Core::MatVec(MatVecShape { pairs: 2, numbers: Numbers::I8, ..tiled })),
         ("matmul_f16", Core::MatMul(Numbers::F16)),
@@ -32,6 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
         let name = format!("{word}_epilogues");
         cases.push(Case::new(name.clone(), move || every_epilogue(name, core, Dtype::Q4_1)));
     }
+    cases.push(Case::new("rows_shared", || rows_shared("rows_shared".into())));
     for (name, numbers) in [("matvec_workgroups", Numbers::F32), ("matvec_workgroups_i8", Numbers::I8)] {
         cases.push(Case::new(name, move || every_workgroup(name.into(), Dtype::Q4_0, numbers)));
     }
@@ -79,7 +82,7 @@ fn widths(dtype: Dtype) -> [usize; 6] {
 fn shapes(core: Core, dtype: Dtype) -> [Shape; 6] {
     let widths = widths(dtype);
     match core {
-        Core::MatVec(MatVecShape { tokens: 1, .. }) => [
+        Core::MatVec(MatVecShape { tokens: 1, .. }) | Core::Rows { tokens: 1, .. } => [
             Shape::new(1, widths[0], 0, 1, 0),
             Shape::new(2, widths[1], 3, 2, 0),
             Shape::new(3, widths[2], 1, 1, 2),
@@ -140,7 +143,7 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
             }
         }
     }
-    let is_one_by_one = matches!(core, Core::MatVec(MatVecShape { tokens: 1, .. }));
+    let is_one_by_one = matches!(core, Core::MatVec(MatVecShape { tokens: 1, .. }) | Core::Rows { tokens: 1, .. });
     let n_tokens = if is_one_by_one { [1, 2, 3, 1] } else { [5, 33, 1, 2] };
     let qkv_shapes = [
         // All of Q, K and V; the rest of Q with K and V; K and V; V alone.
@@ -151,6 +154,28 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
     ];
     for heads in &qkv_shapes {
         qkv(&runner, core, dtype, heads, &mut random).await?;
+    }
+    Ok(())
+}
+
+/// x shared out by lanes, with every type, where the device has subgroups.
+async fn rows_shared(name: String) -> Outcome {
+    let runner = Runner::open(false).await?;
+    let subgroup = runner.offer().subgroup;
+    if subgroup < 4 {
+        return crate::left_out("this adapter has no subgroups of four lanes");
+    }
+    let mut random = Random::new(&name);
+    for sharers in [4, 8].into_iter().filter(|sharers| *sharers <= subgroup) {
+        for dtype in Dtype::ALL {
+            let widths = widths(dtype);
+            for (tokens, shape) in [(1, Shape::new(7, widths[3], 2, 2, 1)), (8, Shape::new(172, widths[5], 0, 9, 0))] {
+                let core = Core::Rows { tokens, sharers };
+                let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
+                let input = Input::new(&runner, shape, &mut random);
+                plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+            }
+        }
     }
     Ok(())
 }
@@ -170,21 +195,16 @@ async fn every_workgroup(name: String, dtype: Dtype, numbers: Numbers) -> Outcom
         let input = Input::new(&runner, shape, &mut random);
         let shapes = match numbers {
             // What stages x knows lanes, groups and tokens, and no rows.
-            Numbers::I8 => vec![(1, 64, 1, 4), (8, 4, 8, 1), (32, 8, 1, 1)],
-            _ => {
-                vec![(1, 1, 1, 1), (1, 8, 4, 8), (1, 8, 2, 1), (4, 8, 2, 1), (8, 4, 8, 4), (32, 8, 1, 1), (64, 1, 1, 4)]
-            }
+            Numbers::I8 => vec![(1, 64, 1, 4), (8, 4, 4, 1), (32, 8, 1, 1)],
+            _ => vec![(1, 1, 1, 1), (1, 8, 2, 1), (4, 8, 2, 1), (8, 4, 4, 4), (32, 8, 1, 1), (64, 1, 1, 4)],
         };
         for (lanes, groups, pairs, tokens) in shapes {
-            let mut uses = vec![Subgroups::Unused];
+            let mut ways = vec![1];
             if offer.subgroup > 1 && lanes > 1 {
-                uses.push(Subgroups::Join(offer.subgroup.min(lanes)));
+                ways.push(offer.subgroup.min(lanes));
             }
-            if lanes == 1 && numbers == Numbers::F32 {
-                uses.extend([4, 8].into_iter().filter(|n| *n <= offer.subgroup.min(groups)).map(Subgroups::Share));
-            }
-            for subgroups in uses {
-                let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, subgroups, numbers });
+            for joined in ways {
+                let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, numbers });
                 plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
             }
         }

@@ -9,7 +9,7 @@
 // q8 and p8: see shared/eight_own.wgsl and shared/eight_shared.wgsl.
 
 override ROWS: u32 = 8u;       // query rows a block, at most 8
-override Q_VECS: u32 = 256u;   // ROWS · head_vecs
+override P_SIZE: u32 = 512u;   // ROWS · TILE
 
 struct Step {
   pos: u32,
@@ -39,8 +39,7 @@ struct Params {
 const TILE = 64u;        // cached positions at a time, one a thread
 const MASKED = -1e30;    // finite: no arithmetic on infinities
 
-var<workgroup> q_tile: array<vec4f, Q_VECS>;    // [ROWS, head_vecs]
-var<workgroup> p_tile: array<f32, 512>;         // [ROWS, TILE] scores, then probabilities
+var<workgroup> p_tile: array<f32, P_SIZE>;      // [ROWS, TILE] scores, then probabilities
 var<workgroup> part: array<f32, 64>;            // [ROWS, 8] parts of a row's maximum or sum
 var<workgroup> row_max: array<f32, 8>;
 var<workgroup> row_sum: array<f32, 8>;
@@ -52,23 +51,11 @@ fn main(
   @builtin(num_workgroups) n_workgroups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  begin8();
   let kv_head = group.x;
   let first_row = group.y * ROWS;
   let n_rows = step.n_tokens * params.n_groups;
 
-  for (var i = thread; i < Q_VECS; i += TILE) {
-    let row = min(first_row + i / params.head_vecs, n_rows - 1u);
-    let dim = 4u * (i % params.head_vecs);
-    let at = q_at(kv_head, row) + dim;
-    var value = vec4f(0.0);
-    for (var j = 0u; j < 4u; j++) {
-      if dim + j < params.head_dim {
-        value[j] = q[at + j] * params.scale;
-      }
-    }
-    q_tile[i] = value;
-  }
+  stage_q(kv_head, first_row, n_rows, thread);
   if thread < ROWS {
     row_max[thread] = MASKED;
     row_sum[thread] = 0.0;
@@ -92,12 +79,12 @@ fn main(
         vec4f(unpack2x16float(words.x), unpack2x16float(words.y)),
         vec4f(unpack2x16float(words.z), unpack2x16float(words.w)));
       for (var r = 0u; r < ROWS; r++) {
-        score[r] += dot8(q8(r * params.head_vecs + 2u * v), k);
+        score[r] += dot8(q8(r, v), k);
       }
     }
     for (var r = 0u; r < ROWS; r++) {
       let seen = t < end && t <= step.pos + (first_row + r) / params.n_groups;
-      p_tile[r * TILE + thread] = select(MASKED, score[r], seen);
+      p_tile[r * TILE + thread] = select(MASKED, score[r] * params.scale, seen);
     }
     workgroupBarrier();
 

@@ -5,9 +5,10 @@
 // at most `MOST`. Where the choice depends on others (a nearly flat distribution), it is left to the host: the kernel
 // says so instead of choosing. All cuts and draws are made by one thread over what is sorted, mostly some dozens.
 
-const THREADS = 256u;
+override THREADS: u32 = 256u;
+
 const BINS = 512u;
-const MOST = 1024u;     // 4 a thread
+const MOST = 1024u;
 const LOWEST = -30.0;   // e^-30 of the best is beyond what a draw of 24 bits can tell from nothing
 
 // Instead of an id.
@@ -37,49 +38,22 @@ struct Params {
 @group(0) @binding(2) var<storage, read> biases: array<f32>;         // [vocab_size]
 @group(0) @binding(3) var<storage, read_write> counts: array<u32>;   // [vocab_size]
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;      // the first: the next step's token
-@group(0) @binding(5) var<storage, read_write> pick: array<u32>;     // id, its log-probability (or the first NaN's id)
+@group(0) @binding(5) var<storage, read_write> pick: array<u32>;     // id, its log-probability (or the first NaN's id), room to sort
 
-var<workgroup> values: array<f32, THREADS>;
-var<workgroup> indices: array<u32, THREADS>;
+// In `pick`: what is sorted, and the same in order, MOST pairs of a weight's logarithm (in order, the weight) and an id.
+// Not in workgroup memory, which some software adapters take a millisecond to compile for every two numbers of.
+const UNSORTED = 2u;
+const SORTED = UNSORTED + 2u * MOST;
+
+// What is found over all threads.
+var<workgroup> values: array<f32, THREADS>;  // the best, then the sums of the normaliser
+var<workgroup> best_ids: array<u32, THREADS>;
+var<workgroup> largest: array<f32, THREADS>;
+var<workgroup> bad_ids: array<u32, THREADS>;
+var<workgroup> weight_sums: array<f32, THREADS>;
 var<workgroup> bins: array<atomic<u32>, BINS>;
 var<workgroup> n_bins: u32;
 var<workgroup> n_sorted: atomic<u32>;
-var<workgroup> sorted_values: array<f32, MOST>;
-var<workgroup> sorted_ids: array<u32, MOST>;
-
-fn sum_of(value: f32, thread: u32) -> f32 {
-  values[thread] = value;
-  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if thread < half {
-      values[thread] += values[thread + half];
-    }
-  }
-  workgroupBarrier();
-  let sum = values[0];
-  workgroupBarrier();
-  return sum;
-}
-
-// The largest value, and of equal ones the first index.
-fn best_of(value: f32, index: u32, thread: u32) -> u32 {
-  values[thread] = value;
-  indices[thread] = index;
-  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if thread < half {
-      let other = values[thread + half];
-      if other > values[thread] || (other == values[thread] && indices[thread + half] < indices[thread]) {
-        values[thread] = other;
-        indices[thread] = indices[thread + half];
-      }
-    }
-  }
-  workgroupBarrier();
-  let index_of_best = indices[0];
-  workgroupBarrier();
-  return index_of_best;
-}
 
 fn penalised(id: u32) -> f32 {
   var logit = bitcast<f32>(logits[id]);
@@ -118,6 +92,14 @@ fn uniform_draw() -> f32 {
   return f32(hash >> 8u) / 16777216.0;
 }
 
+fn weight_at(place: u32) -> f32 {
+  return bitcast<f32>(pick[SORTED + 2u * place]);
+}
+
+fn id_at(place: u32) -> u32 {
+  return pick[SORTED + 2u * place + 1u];
+}
+
 // The choice among the sorted tokens, `n` of the `n_total` that are probable at all, whose weights sum to `total`.
 fn choose(n: u32, n_total: u32, total: f32) -> u32 {
   let is_complete = n == n_total;
@@ -131,13 +113,13 @@ fn choose(n: u32, n_total: u32, total: f32) -> u32 {
   if is_cut {
     sum = 0.0;
     for (var i = 0u; i < limit; i++) {
-      sum += sorted_values[i];
+      sum += weight_at(i);
     }
   }
   var mass = 0.0;
   var n_kept = 0u;
   for (; n_kept < limit; n_kept++) {
-    let weight = sorted_values[n_kept];
+    let weight = weight_at(n_kept);
     if n_kept > 0u && (mass >= params.top_p * sum || weight < params.min_p) {
       break;
     }
@@ -150,19 +132,19 @@ fn choose(n: u32, n_total: u32, total: f32) -> u32 {
   }
   var rest = uniform_draw() * select(mass, sum, is_open);
   for (var i = 0u; i < n_kept; i++) {
-    rest -= sorted_values[i];
+    rest -= weight_at(i);
     if rest < 0.0 {
-      return sorted_ids[i];
+      return id_at(i);
     }
   }
-  return select(sorted_ids[n_kept - 1u], UNDECIDED, is_open);
+  return select(id_at(n_kept - 1u), UNDECIDED, is_open);
 }
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) thread: u32) {
-  // The best, and the largest logit before penalties.
+  // The best, and of equal ones the first; the largest logit before penalties; the first that is no number.
   var best_value = -3.0e38;
-  var best_id = 0xffffffffu;
+  var best_id = params.vocab_size - 1u;
   var largest_here = -3.0e38;
   var bad_id = params.vocab_size;
   for (var id = thread; id < params.vocab_size; id += THREADS) {
@@ -177,17 +159,25 @@ fn main(@builtin(local_invocation_index) thread: u32) {
       best_id = id;
     }
   }
-  bad_id = best_of(0.0, bad_id, thread);
-  let best = min(best_of(best_value, best_id, thread), params.vocab_size - 1u);
-  let largest_id = best_of(largest_here, thread, thread);
-  values[thread] = largest_here;
-  workgroupBarrier();
-  let largest = values[largest_id];
-  workgroupBarrier();
-
+  values[thread] = best_value;
+  best_ids[thread] = best_id;
+  largest[thread] = largest_here;
+  bad_ids[thread] = bad_id;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if thread < half {
+      let other = thread + half;
+      let is_better = values[other] > values[thread];
+      if is_better || (values[other] == values[thread] && best_ids[other] < best_ids[thread]) {
+        values[thread] = values[other];
+        best_ids[thread] = best_ids[other];
+      }
+      largest[thread] = max(largest[thread], largest[other]);
+      bad_ids[thread] = min(bad_ids[thread], bad_ids[other]);
+    }
+  }
   // Of the log-probability's normaliser; and of the weights that are drawn by, with a histogram of their logarithms.
   let is_drawn = params.temperature > 0.0;
-  let top = penalised(best);
   for (var bin = thread; bin < BINS; bin += THREADS) {
     atomicStore(&bins[bin], 0u);
   }
@@ -195,10 +185,12 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     atomicStore(&n_sorted, 0u);
   }
   workgroupBarrier();
+  let best = best_ids[0];
+  let top = penalised(best);
   var exp_sum = 0.0;
   var weight_sum = 0.0;
   for (var id = thread; id < params.vocab_size; id += THREADS) {
-    exp_sum += exp(bitcast<f32>(logits[id]) - largest);
+    exp_sum += exp(bitcast<f32>(logits[id]) - largest[0]);
     if is_drawn {
       let scaled = (penalised(id) - top) / params.temperature;
       if scaled >= LOWEST {
@@ -207,8 +199,15 @@ fn main(@builtin(local_invocation_index) thread: u32) {
       }
     }
   }
-  exp_sum = sum_of(exp_sum, thread);
-  weight_sum = sum_of(weight_sum, thread);
+  values[thread] = exp_sum;
+  weight_sums[thread] = weight_sum;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if thread < half {
+      values[thread] += values[thread + half];
+      weight_sums[thread] += weight_sums[thread + half];
+    }
+  }
 
   // As many of the first bins as can be sorted, and no more than top-k needs.
   var n_total = 0u;
@@ -233,52 +232,40 @@ fn main(@builtin(local_invocation_index) thread: u32) {
       if scaled >= LOWEST && bin_of(scaled) < n_bins {
         let at = atomicAdd(&n_sorted, 1u);
         if at < MOST {
-          sorted_values[at] = scaled;
-          sorted_ids[at] = id;
+          pick[UNSORTED + 2u * at] = bitcast<u32>(scaled);
+          pick[UNSORTED + 2u * at + 1u] = id;
         }
       }
     }
   }
+  storageBarrier();
   workgroupBarrier();
 
   // Every token goes to the place that is the number of those before it: more probable, or as probable and earlier.
   let n = min(atomicLoad(&n_sorted), MOST);
-  var own_values = array<f32, 4>(0.0, 0.0, 0.0, 0.0);
-  var own_ids = array<u32, 4>(0u, 0u, 0u, 0u);
-  var places = array<u32, 4>(0u, 0u, 0u, 0u);
-  for (var i = 0u; i < 4u; i++) {
-    let at = thread + i * THREADS;
-    if at < n {
-      let value = sorted_values[at];
-      let id = sorted_ids[at];
-      var place = 0u;
-      for (var other = 0u; other < n; other++) {
-        let other_value = sorted_values[other];
-        place += u32(other_value > value || (other_value == value && sorted_ids[other] < id));
-      }
-      own_values[i] = exp(value);
-      own_ids[i] = id;
-      places[i] = place;
+  for (var at = thread; at < n; at += THREADS) {
+    let value = bitcast<f32>(pick[UNSORTED + 2u * at]);
+    let id = pick[UNSORTED + 2u * at + 1u];
+    var place = 0u;
+    for (var other = 0u; other < n; other++) {
+      let other_value = bitcast<f32>(pick[UNSORTED + 2u * other]);
+      place += u32(other_value > value || (other_value == value && pick[UNSORTED + 2u * other + 1u] < id));
     }
+    pick[SORTED + 2u * place] = bitcast<u32>(exp(value));
+    pick[SORTED + 2u * place + 1u] = id;
   }
-  workgroupBarrier();
-  for (var i = 0u; i < 4u; i++) {
-    if thread + i * THREADS < n {
-      sorted_values[places[i]] = own_values[i];
-      sorted_ids[places[i]] = own_ids[i];
-    }
-  }
-  workgroupBarrier();
+  storageBarrier();
 
   if thread == 0u {
     var id = best;
     if is_drawn {
       id = UNDECIDED;
       if n > 0u {
-        id = choose(n, n_total, weight_sum);
+        id = choose(n, n_total, weight_sums[0]);
       }
     }
-    if bad_id < params.vocab_size {
+    let first_bad = bad_ids[0];
+    if first_bad < params.vocab_size {
       id = NONSENSE;
     }
     // What follows an undecided step is computed in vain, but with an id that exists.
@@ -288,7 +275,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     }
     ids[0] = next;
     pick[0] = id;
-    let logprob = bitcast<f32>(logits[next]) - largest - log(exp_sum);
-    pick[1] = select(bitcast<u32>(logprob), bad_id, id == NONSENSE);
+    let logprob = bitcast<f32>(logits[next]) - largest[0] - log(values[0]);
+    pick[1] = select(bitcast<u32>(logprob), first_bad, id == NONSENSE);
   }
 }

@@ -293,13 +293,14 @@ impl Kernel {
     /// threads need, so many lanes of a subgroup share out among them: 4, 8, or 1 where each reads it by itself.
     #[must_use]
     pub fn attention(rows: u32, head_vecs: u32, sharers: u32) -> Self {
-        let mut constants = vec![("ROWS", rows.into()), ("Q_VECS", (rows * head_vecs).into())];
+        let mut constants = vec![("ROWS", rows.into()), ("P_SIZE", (rows * 64).into())];
         let mut files = Vec::new();
         if sharers > 1 {
             constants.push(("SHARERS", sharers.into()));
             files.extend(ENABLE_SUBGROUPS);
             files.extend([wgsl!("shared/share8"), wgsl!("shared/eight_shared")]);
         } else {
+            constants.push(("Q_VECS", (rows * head_vecs).into()));
             files.push(wgsl!("shared/eight_own"));
         }
         let label = format!("attention_{rows}x{head_vecs}{}", shared_word(sharers));
@@ -319,13 +320,13 @@ impl Kernel {
         }
     }
 
-    /// The choice of the next token.
+    /// The choice of the next token, by a workgroup of `threads`: a power of two, at most 256.
     #[must_use]
-    pub fn sample() -> Self {
+    pub fn sample(threads: u32) -> Self {
         Self {
-            label: "sample".into(),
+            label: format!("sample_{threads}"),
             files: vec![wgsl!("sample")],
-            constants: vec![],
+            constants: vec![("THREADS", threads.into())],
             bindings: vec![Uniform, Read, Read, Write, Write, Write],
         }
     }

@@ -66,7 +66,7 @@ pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result
     for is_single in [true, false] {
         let _compiled = gpu.pipeline(&Kernel::attention(attention_rows(config, is_single), vecs, cores.sharers()));
     }
-    for kernel in [Kernel::attention_combine(), Kernel::sample()] {
+    for kernel in [Kernel::attention_combine(), picker::kernel(gpu)] {
         let _compiled = gpu.pipeline(&kernel);
     }
     Ok(())

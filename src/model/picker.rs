@@ -16,8 +16,10 @@ const UNDECIDED: u32 = u32::MAX;
 /// In place of an id: a logit is not a number.
 const NONSENSE: u32 = u32::MAX - 1;
 
-/// Bytes of a pick: id, log-probability, unused.
-const PICK_BYTES: u64 = 16;
+/// Bytes of a pick: id, log-probability.
+const PICK_BYTES: u64 = 8;
+/// Bytes in which the kernel sorts 1024 tokens: twice as many pairs.
+const SORT_BYTES: u64 = 2 * 1024 * 8;
 
 /// `Params` of `sample.wgsl`.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -75,9 +77,14 @@ pub(super) struct Picker {
     idle: Vec<wgpu::Buffer>,
 }
 
+/// The kernel: of few threads where the processor computes them one after another, and compiles for each.
+pub(super) fn kernel(gpu: &Gpu) -> Kernel {
+    Kernel::sample(if gpu.is_software() { 64 } else { 256 })
+}
+
 /// Bytes of all buffers but for some dozens.
 pub(super) fn bytes(vocab_size: usize) -> u64 {
-    2 * 4 * vocab_size as u64
+    2 * 4 * vocab_size as u64 + SORT_BYTES
 }
 
 impl Picker {
@@ -87,8 +94,8 @@ impl Picker {
         let uniform = gpu.uniform("sample params", &params);
         let biases = gpu.storage("biases", 4 * vocab_size as u64);
         let counts = gpu.storage("counts", 4 * vocab_size as u64);
-        let pick = gpu.storage("pick", PICK_BYTES);
-        let pipeline = gpu.pipeline(&Kernel::sample());
+        let pick = gpu.storage("pick", PICK_BYTES + SORT_BYTES);
+        let pipeline = gpu.pipeline(&kernel(gpu));
         let group = pipeline.bind(gpu, &[&uniform, logits, &biases, &counts, ids, &pick]);
         let work = Work { bytes: 4 * vocab_size as u64, ..Work::default() };
         let dispatch = Dispatch { work, pipeline, group, grid: [Extent::Fixed(1); 3] };

@@ -120,3 +120,25 @@ export async function until(what, read, timeout = 60_000) {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
+
+/** What a worker's script begins with for `loseDevice` to find its devices. */
+export const LOSES_DEVICE = `
+  const { requestDevice } = GPUAdapter.prototype;
+  const loss = new BroadcastChannel('lose');
+  GPUAdapter.prototype.requestDevice = async function (...given) {
+    const device = await requestDevice.apply(this, given);
+    loss.addEventListener('message', () => device.destroy());
+    return device;
+  };
+`;
+
+/** Takes the GPU away: in Chromium as when its driver crashes; elsewhere no protocol can, and the device is destroyed. */
+export async function loseDevice({ name, browser }, page) {
+  if (name !== 'chromium') {
+    await page.evaluate(() => new BroadcastChannel('lose').postMessage(''));
+    return;
+  }
+  const session = await browser.target().createCDPSession();
+  await session.send('Browser.crashGpuProcess').catch(() => undefined);
+  await session.detach();
+}

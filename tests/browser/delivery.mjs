@@ -93,10 +93,7 @@ export async function testDelivery(browser, model) {
     page = await openPage(browser, server.url);
     page.setDefaultTimeout(SLOW * 1000);
 
-    // With the real engine, whose shaders Chromium's software adapter compiles for a quarter of a minute each time:
-    // there the last case, of the real model, stands for these.
-    const withEngine = name === 'chromium' ? (what) => console.log(`--    ${name}: left to the other browser: ${what}`) : test;
-    await withEngine('the engine scores a model alike from the hub and from what is kept of it', async () => {
+    await test('the engine scores a model alike from the hub and from what is kept of it', async () => {
       const score = async (options) => {
         const { value, error } = await load(options, { text: TEXT });
         assert.equal(error, undefined, error?.message);
@@ -362,7 +359,7 @@ export async function testDelivery(browser, model) {
       await fails('invalid-argument', /names model-00001-of-00003\.safetensors, which is not among the files/, { weights: 'blobs' });
     });
 
-    await withEngine('a float checkpoint from disk is quantised while it streams', async () => {
+    await test('a float checkpoint from disk is quantised while it streams', async () => {
       await step('pick', ['config.json', 'model.safetensors'].map((file) => `goldens/helium_bf16/${file}`));
       const tokenizer = `${hub.url}/maker/small/resolve/main/tokenizer.json`;
       const { value, error } = await load({ weights: 'blobs', tokenizer, quantize: 'q8_0' }, { text: TEXT });

@@ -51,8 +51,6 @@ export async function testStates(browser) {
     },
   });
   const test = (what, body) => check(`${name}: ${what}`, LIMIT, body);
-  /** What the page alone decides is the same in every browser; Firefox is the slower one to drive. */
-  const once = name === 'chromium' ? test : (what) => console.log(`--    ${name}: left to the other browser: ${what}`);
   let page;
 
   /** Loads and writes three tokens: what the engine was given is right. */
@@ -102,7 +100,7 @@ export async function testStates(browser) {
       await noProblems(page);
     });
 
-    await once('where storage is short the model works, and the page says that it is not kept', async () => {
+    await test('where storage is short the model works, and the page says that it is not kept', async () => {
       await open(`?weights=${encodeURIComponent(address)}`);
       await page.$eval('#shelf', (details) => {
         details.open = true;
@@ -115,7 +113,7 @@ export async function testStates(browser) {
       how = {};
     });
 
-    await once('a checkpoint is dropped with its configuration and tokenizer', async () => {
+    await test('a checkpoint is dropped with its configuration and tokenizer', async () => {
       how = { gate: '/gate', contextLength: 48 };
       await open('');
       await drop(page, ['config.json', 'model.safetensors'].map((file) => [file, { url: `goldens/helium_bf16/${file}` }]).concat([['tokenizer.json', { text: `${byteTokenizer()}` }]]));
@@ -123,7 +121,7 @@ export async function testStates(browser) {
       await writes();
     });
 
-    await once('Stop ends the scoring at once, and what comes next follows', async () => {
+    await test('Stop ends the scoring at once, and what comes next follows', async () => {
       await press(page, 'Score');
       await statusIs(page, /^Scoring…$/, 5);
       await until('the engine is at it', () => openGate, 5000);
@@ -135,7 +133,7 @@ export async function testStates(browser) {
       await statusIs(page, /^Done: 3 tokens/, 10);
     });
 
-    await once('a text longer than the context says by how much, and can be gone on with from its end', async () => {
+    await test('a text longer than the context says by how much, and can be gone on with from its end', async () => {
       const text = 'word '.repeat(60).trim();
       await paste(page, text);
       await press(page, 'Score');
@@ -160,7 +158,7 @@ export async function testStates(browser) {
       ['corrupt', 'push', /^The file is damaged\. .*Fetch it again/],
       ['no-adapter', 'open', /^No graphics card\. .*graphics driver/],
     ]) {
-      await once(`${code} ends in words, and the text is kept`, async () => {
+      await test(`${code} ends in words, and the text is kept`, async () => {
         how = { failures: { [step]: { code, message: 'said the engine' } } };
         // Another name each time, so that it is another model.
         await drop(page, [[`${code}.gguf`, { url: 'goldens/helium_bf16/model.safetensors' }]]);
@@ -179,7 +177,7 @@ export async function testStates(browser) {
       });
     }
 
-    await once('a file is picked; an engine that does not start is told', async () => {
+    await test('a file is picked; an engine that does not start is told', async () => {
       lost = '/helium/worker.js';
       await (await page.$('#file')).uploadFile(at('../data/goldens/gguf_Q4_0/model.gguf'));
       await until('the file is chosen', async () => (await modelName(page)) === 'model.gguf', 5000);

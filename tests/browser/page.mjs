@@ -1,12 +1,13 @@
 // The page as a visitor uses it: by the roles and names of what is on it, with the demo model.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { openPage, until } from './browsers.mjs';
+import { LOSES_DEVICE, loseDevice, openPage, until } from './browsers.mjs';
 import { byteTokenizer } from './delivery.mjs';
 import { check } from './harness.mjs';
 import { testStates } from './page-states.mjs';
@@ -32,7 +33,11 @@ export async function testPage(browser, model) {
   const ranges = [];
   const server = await serve({ '/': SITE, '/models/': dirname(model), '/damaged/': damaged, '/goldens/': GOLDENS }, {
     log: (line) => requests.push(line),
-    intercept: ({ url, headers, socket }) => {
+    intercept: ({ url, headers, socket }, response) => {
+      if (url === '/helium/worker.js') {
+        response.writeHead(200, { 'content-type': 'text/javascript' }).end(LOSES_DEVICE + readFileSync(join(SITE, 'helium/worker.js')));
+        return true;
+      }
       if (!url.startsWith('/models/')) return false;
       const from = Number(/^bytes=(\d+)-/.exec(headers.range ?? '')?.[1] ?? 0);
       if (headers.range !== 'bytes=0-0') ranges.push(from); // which only asks whether the file is still the same
@@ -40,8 +45,6 @@ export async function testPage(browser, model) {
       return from >= goneFrom;
     },
   });
-  // Chromium's software adapter compiles the shaders of a model for a quarter of a minute, each time that one is loaded.
-  const leftOut = (what) => console.log(`--    ${name}: left to the other browser: ${what}`);
   const shot = (page, what) => page.screenshot({ path: join(SHOTS, `${name}-${what}.png`), fullPage: true });
   let page;
 
@@ -93,9 +96,7 @@ export async function testPage(browser, model) {
       assert.deepEqual([steps, await promptText(page)], [25, ''], 'undo leads back to the empty sheet');
     });
 
-    const figures = 'the page of figures measures a model and its kernels';
-    if (name === 'chromium') leftOut(figures);
-    else await check(`${name}: ${figures}`, 120, async () => {
+    await check(`${name}: the page of figures measures a model and its kernels`, 120, async () => {
       const other = await openPage(browser, `${server.url}bench.html?weights=goldens/gguf_Q8_0/model.gguf&prompt-tokens=5&decode-tokens=3&runs=2`);
       await accessible(other);
       await press(other, 'Measure');
@@ -111,9 +112,7 @@ export async function testPage(browser, model) {
       await other.close();
     });
 
-    const breaks = 'a network that goes half way is told, and what has arrived is kept';
-    if (name === 'chromium') leftOut(breaks);
-    else await check(`${name}: ${breaks}`, 60, async () => {
+    await check(`${name}: a network that goes half way is told, and what has arrived is kept`, 60, async () => {
       goneFrom = 40 << 20;
       await press(page, 'Generate');
       assert.match(await errorText(page), /^The network failed\. .*What has arrived is kept: trying again goes on from there\./);
@@ -140,7 +139,7 @@ export async function testPage(browser, model) {
       await press(page, 'Generate');
       await outputHas(page, (text) => text.length > 0, LOAD);
       await shot(page, 'writing');
-      if (name === 'firefox') assert.equal(Math.min(...ranges), 32 << 20, 'the download goes on where it broke off');
+      assert.equal(Math.min(...ranges), 32 << 20, 'the download goes on where it broke off');
       await statusIs(page, /^Done: 6 tokens, \d.* (tokens per second|seconds per token)\.$/, WRITE);
       const seen = await page.evaluate(() => globalThis.seen);
       assert.deepEqual(seen.generate, [true, false], 'whether Generate is disabled, while writing and after');
@@ -229,21 +228,16 @@ export async function testPage(browser, model) {
       await noProblems(page);
     });
 
-    // Only Chromium's protocol can take a graphics card away.
-    if (name === 'chromium') {
-      await check(`${name}: a lost graphics card is told, and the text kept`, 90, async () => {
-        const text = await promptText(page);
-        const session = await browser.browser.target().createCDPSession();
-        await session.send('Browser.crashGpuProcess').catch(() => undefined);
-        await session.detach();
-        await press(page, 'Generate');
-        assert.match(await errorText(page), /^The graphics card was lost\. .*text is kept/);
-        assert.equal(await promptText(page), text);
-        assert.equal(await progress(page), 0, 'the next Generate loads the model anew');
-        await page.reload();
-        await paste(page, text);
-      });
-    }
+    await check(`${name}: a lost graphics card is told, and the text kept`, 90, async () => {
+      const text = await promptText(page);
+      await loseDevice(browser, page);
+      await press(page, 'Generate');
+      assert.match(await errorText(page), /^The graphics card was lost\. .*text is kept/);
+      assert.equal(await promptText(page), text);
+      assert.equal(await progress(page), 0, 'the next Generate loads the model anew');
+      await page.reload();
+      await paste(page, text);
+    });
 
     await check(`${name}: settings stand in the address, and a link brings them back`, 60, async () => {
       await setField(page, 'spinbutton', 'Temperature', '0');
@@ -287,9 +281,7 @@ export async function testPage(browser, model) {
       });
     }
 
-    const drops = 'a dropped checkpoint is quantised and scores a text, without a request';
-    if (name === 'chromium') leftOut(drops);
-    else await check(`${name}: ${drops}`, LOAD, async () => {
+    await check(`${name}: a dropped checkpoint is quantised and scores a text, without a request`, LOAD, async () => {
       await page.goto(server.url);
       await drop(page, [...['config.json', 'model.safetensors'].map((file) => [file, { url: `goldens/helium_bf16/${file}` }]), ['tokenizer.json', { url: 'damaged/tokenizer.json' }]]);
       assert.equal(await modelName(page), 'model.safetensors and 2 more');
@@ -352,13 +344,10 @@ export async function testPage(browser, model) {
       await page.reload();
       await find(page, 'textbox', 'Prompt');
       await statusIs(page, /is kept in this browser: Generate downloads nothing\.$/, 15);
-      if (name === 'chromium') leftOut('writing without a network, with the real model');
-      else {
-        await paste(page, 'The');
-        await setTokens(page, 1);
-        await press(page, 'Generate');
-        await statusIs(page, /^Done: 1 token/, LOAD);
-      }
+      await paste(page, 'The');
+      await setTokens(page, 1);
+      await press(page, 'Generate');
+      await statusIs(page, /^Done: 1 token/, LOAD);
       await page.$eval('#shelf', (details) => {
         details.open = true;
       });

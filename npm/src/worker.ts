@@ -20,7 +20,7 @@ const scope = self as unknown as {
 };
 
 /** Bytes handed to the GPU at once, while those before are on their way: both take its staging memory. */
-const FLUSH_BYTES = 16 << 20;
+const FLUSH_BYTES = 8 << 20;
 
 let engine: Engine | undefined;
 /** What the engine does not know of its model: from which file it came, and what did not go as asked. */

@@ -20,10 +20,11 @@ const LIMIT = 180; // seconds a case: software adapters compile slowly
 const DEFAULT = {
   chromium: [
     'mat(vec|vec_tiled|mul)_(epilogues|f32|f16|bf16|q\\w+)$', 'mat(vec|vec_tiled|mul)_i8_q4_k$', 'matvec_workgroups$',
-    'embed', 'attention', 'sample', 'golden_(llama_bf16|heads5|gguf_Q4_0)$', 'loader_bytes', 'session_streams',
+    'rows', 'embed', 'attention', 'sample', 'golden_(llama_bf16|heads5|gguf_Q4_0)$', 'loader_bytes', 'session_streams',
   ],
   firefox: [
     'mat(vec|vec_tiled|mul)_(epilogues|f16|q4_k|q6_k|q8_0)$', 'mat(vec|vec_tiled|mul)_i8_q(4|6)_k$', 'matmul_f16_q4_k$', 'matvec_workgroups',
+    'rows_(1|8)_(epilogues|f16|q4_k|q6_k|q8_0)$',
     'attention_(hd12_g5|hd64_g[13]|hd256|shared|combine)', 'sample', 'golden_(llama_bf16|helium_bf16|gguf_Q4_0)$', 'golden_gguf_Q4_0_rounded$', 'loader_bytes', 'session_streams',
   ],
 };

@@ -68,6 +68,19 @@ test('a whole file arrives once, in order', async () => {
   assert.equal(requests.length, 1);
 });
 
+test('a browser that cannot read into given memory brings the file too', async () => {
+  const { getReader } = ReadableStream.prototype;
+  ReadableStream.prototype.getReader = function (options) {
+    if (options?.mode === 'byob') throw new TypeError('no byte stream');
+    return getReader.call(this, options);
+  };
+  try {
+    assert.equal(sha(await download(send, { ...FAST, chunk: 20_000, connections: 3 })), sha(FILE));
+  } finally {
+    ReadableStream.prototype.getReader = getReader;
+  }
+});
+
 test('where ranges are allowed, several are under way at a time, and the bytes come in order', async () => {
   let open = 0;
   let most = 0;

@@ -262,15 +262,15 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let mut all: Vec<Core> = match (gpu.is_software(), count) {
         (true, _) => {
             let [tokens, rounded_tokens] = if count == Count::One { [1, 1] } else { [ROWS_TOKENS, 4] };
-            // What is known to be slower is not even compiled, which takes these adapters long.
-            let sharers = match subgroup {
-                _ if kernels == Kernels::Baseline => 1,
-                8.. => 8,
-                4.. => 4,
-                _ => 1,
+            // Four lanes mean `SwiftShader`, which compiles for long what is known to be slower.
+            let sharers: &[u32] = match subgroup {
+                _ if kernels == Kernels::Baseline => &[1],
+                8.. => &[8, 1],
+                4.. => &[4],
+                _ => &[1],
             };
             let plain = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: rounded_tokens, ..MatVecShape::default() };
-            let mut all = vec![Core::Rows { tokens, sharers }];
+            let mut all: Vec<_> = sharers.iter().map(|sharers| Core::Rows { tokens, sharers: *sharers }).collect();
             if kernels == Kernels::Rounded {
                 all.push(Core::MatVec(MatVecShape { numbers: Numbers::I8, ..plain }));
             }

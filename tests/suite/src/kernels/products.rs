@@ -1,4 +1,4 @@
-//! `matvec` and `matmul` with every dtype and every epilogue.
+//! `matvec`, `matmul` and `rows` with every dtype and every epilogue.
 
 use helium_webgpu::format::Dtype;
 use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers};

@@ -117,7 +117,7 @@ async function noError(page) {
 }
 
 /** Pictures of a state, which must not be wider than the window: on a desktop and a phone, light and dark. */
-export async function look(page, browser, what, ways = ['desktop light', 'desktop dark', 'phone light', 'phone dark']) {
+export async function look(page, browser, what) {
   for (const [device, width, height] of [['desktop', 1280, 900], ['phone', 390, 844]]) {
     await page.setViewport({ width, height });
     const [scroll, inner] = await page.evaluate(() => {
@@ -125,13 +125,26 @@ export async function look(page, browser, what, ways = ['desktop light', 'deskto
       return [document.documentElement.scrollWidth, document.documentElement.clientWidth];
     });
     assert.ok(scroll <= inner, `${what}: at ${width} px the page is ${scroll} px wide`);
-    // WebDriver BiDi, which drives Firefox, cannot ask for the dark scheme.
-    for (const scheme of browser === 'chromium' ? ['light', 'dark'] : ['light']) {
-      if (!ways.includes(`${device} ${scheme}`)) continue;
-      if (browser === 'chromium') await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
+    for (const scheme of ['light', 'dark']) {
+      await prefer(page, browser, scheme);
       await page.screenshot({ path: join(SHOTS, `${browser}-${what}-${device}-${scheme}.png`), fullPage: true, ...(browser === 'chromium' && { optimizeForSpeed: true }) });
     }
   }
-  if (browser === 'chromium') await page.emulateMediaFeatures([]);
+  await prefer(page, browser);
   await page.setViewport({ width: 1100, height: 900 });
+}
+
+/** Has the page in a visitor's colours; without a `scheme`, as it was. */
+async function prefer(page, browser, scheme) {
+  if (browser === 'chromium') return page.emulateMediaFeatures(scheme ? [{ name: 'prefers-color-scheme', value: scheme }] : []);
+  // WebDriver BiDi, which drives Firefox, cannot ask for colours: the rules that ask for them are made to hold or not.
+  return page.evaluate((scheme) => {
+    document.documentElement.style.colorScheme = scheme ?? '';
+    for (const { cssRules } of document.styleSheets) {
+      for (const { media } of cssRules) {
+        if (media?.mediaText.includes('dark')) media.asked = media.mediaText;
+        if (media?.asked) media.mediaText = scheme === 'dark' ? 'all' : media.asked;
+      }
+    }
+  }, scheme);
 }

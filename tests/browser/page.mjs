@@ -105,7 +105,7 @@ export async function testPage(browser, model) {
       for (const what of ['Prefill', 'Decode']) assert.match(rows[what], /^[\d.]+ \([\d.]+–[\d.]+\) tokens a second$/);
       assert.match(rows['Model'], /^model\.gguf, Q8_0/);
       assert.equal(await other.$$eval('#traces caption', (captions) => captions.length), 2);
-      await shot(other, 'bench');
+      await look(other, name, 'bench');
       await noProblems(other);
       // The cases to come know of one kept model.
       await other.evaluate(async () => (await import(new URL('helium/index.js', location))).Helium.deleteCached());
@@ -138,7 +138,7 @@ export async function testPage(browser, model) {
       });
       await press(page, 'Generate');
       await outputHas(page, (text) => text.length > 0, LOAD);
-      await shot(page, 'writing');
+      await look(page, name, 'writing');
       assert.equal(Math.min(...ranges), 32 << 20, 'the download goes on where it broke off');
       await statusIs(page, /^Done: 6 tokens, \d.* (tokens per second|seconds per token)\.$/, WRITE);
       const seen = await page.evaluate(() => globalThis.seen);

@@ -21,7 +21,6 @@ const SEEN = 0x80000000u;
 struct Params {
   vocab_size: u32,
   has_penalties: u32,
-  n_drawn: u32,
   top_k: u32,
   temperature: f32,
   top_p: f32,
@@ -31,6 +30,7 @@ struct Params {
   frequency: f32,
   seed_low: u32,
   seed_high: u32,
+  unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,11 +38,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> biases: array<f32>;         // [vocab_size]
 @group(0) @binding(3) var<storage, read_write> counts: array<u32>;   // [vocab_size]
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;      // the first: the next step's token
-@group(0) @binding(5) var<storage, read_write> pick: array<u32>;     // id, its log-probability (or the first NaN's id), room to sort
+@group(0) @binding(5) var<storage, read_write> pick: array<u32>;     // id, its log-probability (or the first NaN's id), how many were drawn, room to sort
 
-// In `pick`: what is sorted, and the same in order, MOST pairs of a weight's logarithm (in order, the weight) and an id.
-// Not in workgroup memory, which some software adapters take a millisecond to compile for every two numbers of.
-const UNSORTED = 2u;
+// In `pick`: how many tokens were chosen before with this seed, which is counted here so that the host need not write
+// it; what is sorted, and the same in order, MOST pairs of a weight's logarithm (in order, the weight) and an id. Those
+// are not in workgroup memory, which some software adapters take a millisecond to compile for every two numbers of.
+const N_DRAWN = 2u;
+const UNSORTED = 4u;
 const SORTED = UNSORTED + 2u * MOST;
 
 // What is found over all threads.
@@ -88,7 +90,7 @@ fn pcg(input: u32) -> u32 {
 }
 
 fn uniform_draw() -> f32 {
-  let hash = pcg(params.seed_low ^ pcg(params.seed_high ^ pcg(params.n_drawn)));
+  let hash = pcg(params.seed_low ^ pcg(params.seed_high ^ pcg(pick[N_DRAWN])));
   return f32(hash >> 8u) / 16777216.0;
 }
 
@@ -276,6 +278,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     ids[0] = next;
     pick[0] = id;
     let logprob = bitcast<f32>(logits[next]) - largest[0] - log(values[0]);
+    pick[N_DRAWN] += 1u;
     pick[1] = select(bitcast<u32>(logprob), first_bad, id == NONSENSE);
   }
 }

@@ -419,13 +419,23 @@ impl Pipeline {
         Self { label: kernel.label.clone(), compiled, layout: group_layout }
     }
 
-    /// Binds `buffers`, in the order of the bindings.
+    /// Binds whole `buffers`, in the order of the bindings.
     #[must_use]
     pub fn bind(&self, gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
-        let entries: Vec<_> = buffers
-            .iter()
+        self.bind_parts(gpu, buffers.iter().map(|buffer| buffer.as_entire_buffer_binding()))
+    }
+
+    /// Binds parts of buffers, in the order of the bindings.
+    #[must_use]
+    pub fn bind_parts<'a>(
+        &self,
+        gpu: &Gpu,
+        parts: impl IntoIterator<Item = wgpu::BufferBinding<'a>>,
+    ) -> wgpu::BindGroup {
+        let entries: Vec<_> = parts
+            .into_iter()
             .zip(0..)
-            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .map(|(part, binding)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(part) })
             .collect();
         gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&self.label),

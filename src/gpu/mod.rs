@@ -7,5 +7,9 @@ pub mod kernel;
 pub mod plan;
 pub mod tensor;
 mod timing;
+pub mod uniforms;
+
+/// Multiples of this many bytes in a buffer are where a binding may begin on every device.
+pub(crate) const BINDING_ALIGNMENT: u64 = 256;
 
 pub use device::{AdapterAbout, FeatureChoice, Gpu, GpuOptions, LimitChoice, Offer, WebOffer};

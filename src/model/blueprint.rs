@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::gguf::Metadata;
 use crate::format::repack::Layout;
 use crate::format::{Dtype, Header, TensorInfo};
+use crate::gpu::BINDING_ALIGNMENT;
 use crate::gpu::tensor::{PieceShape, max_piece_rows, padded};
 use crate::recipe::Recipe;
 
@@ -344,9 +345,9 @@ impl Blueprint {
     }
 }
 
-/// Bytes of a norm's weights on the device.
+/// Bytes that a norm's weights take on the device, where they follow one another in a buffer.
 pub(super) fn norm_bytes(config: &ModelConfig) -> u64 {
-    padded(config.hidden_size) as u64 * 4
+    (padded(config.hidden_size) as u64 * 4).next_multiple_of(BINDING_ALIGNMENT)
 }
 
 fn is_norm(id: WeightId) -> bool {

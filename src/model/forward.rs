@@ -12,7 +12,7 @@
 //! There are two plans, for one token and for many, with other kernels for the products; they share every
 //! buffer. Bind groups are made here, once.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -30,6 +30,7 @@ use crate::gpu::Gpu;
 use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel};
 use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
 use crate::gpu::tensor::{Piece, padded};
+use crate::gpu::uniforms::Uniforms;
 
 /// What is done with a product with a matrix, and whether x is normalised first.
 pub(super) fn role(id: MatrixId) -> (Epilogue, bool) {
@@ -195,9 +196,11 @@ impl Plans {
         cores: &Cores,
     ) -> Result<Self> {
         let buffers = Buffers::new(gpu, config, cache.max_seq());
-        let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers };
+        let params = RefCell::new(Uniforms::new(gpu));
+        let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers, params };
         let (few, head_few) = (recorder.forward(Count::One)?, recorder.head(Count::One)?);
         let (many, head_many) = (recorder.forward(Count::Many)?, recorder.head(Count::Many)?);
+        recorder.params.into_inner().write();
         Ok(Self { vocab_size: config.vocab_size, few, many, head_few, head_many, buffers, head_step: Cell::default() })
     }
 
@@ -353,6 +356,8 @@ struct Recorder<'a> {
     cache: &'a Cache,
     cores: &'a Cores,
     buffers: &'a Buffers,
+    /// Where the parameters of the dispatches are.
+    params: RefCell<Uniforms<'a>>,
 }
 
 impl Recorder<'_> {
@@ -362,8 +367,8 @@ impl Recorder<'_> {
         let mut plan = Plan::default();
         self.embed(&mut plan);
         for layer in 0..config.n_layers {
-            let attn_norm = self.weights.norm(WeightId::Layer(layer, LayerWeight::AttnNorm))?;
-            let ffn_norm = self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
+            let attn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::AttnNorm))?;
+            let ffn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
             let cache = &self.cache.layers()[layer];
             let product = |plan: &mut Plan, x, norm, id, outputs: &[&wgpu::Buffer], y_width| {
                 self.product(plan, count, &Product { x, norm, step: &b.step, outputs, y_width }, id);
@@ -386,7 +391,7 @@ impl Recorder<'_> {
     /// From the residual stream to logits.
     fn head(&self, count: Count) -> Result<Plan> {
         let b = self.buffers;
-        let norm = self.weights.norm(WeightId::OutputNorm)?;
+        let norm = &self.weights.norm(WeightId::OutputNorm)?;
         let id = if self.config.tie_word_embeddings { MatrixId::Embedding } else { MatrixId::Output };
         let y_width = self.config.vocab_size;
         let mut plan = Plan::default();
@@ -405,8 +410,9 @@ impl Recorder<'_> {
                 first_row: piece.shape.first_row as u32,
                 y_stride: (padded(self.config.hidden_size) / 4) as u32,
             };
-            let params = self.gpu.uniform("embed params", &params);
-            let group = pipeline.bind(self.gpu, &[&params, &b.ids, &piece.quants, piece.aux(), &b.h]);
+            let params = self.params.borrow_mut().add(&params);
+            let buffers = [&b.ids, &piece.quants, piece.aux(), &b.h].map(whole);
+            let group = pipeline.bind_parts(self.gpu, [params.binding()].into_iter().chain(buffers));
             let x = Extent::Fixed((piece.shape.layout.n_chunks as u32).div_ceil(EMBED_CHUNKS));
             plan.dispatches.push(Dispatch {
                 work: Work::default(),
@@ -434,9 +440,9 @@ impl Recorder<'_> {
             unused: 0,
         };
         let pipeline = self.gpu.pipeline(&Kernel::attention(rows, vecs, self.cores.sharers()));
-        let params = self.gpu.uniform("attention params", &params);
-        let buffers = [&b.step, &params, &b.q, &cache.k, &cache.v, &b.attn, &b.slices];
-        let group = pipeline.bind(self.gpu, &buffers);
+        let params = self.params.borrow_mut().add(&params);
+        let buffers = [&b.q, &cache.k, &cache.v, &b.attn, &b.slices].map(whole);
+        let group = pipeline.bind_parts(self.gpu, [whole(&b.step), params.binding()].into_iter().chain(buffers));
         let blocks = Extent::Tokens { each: n_groups, block: rows };
         let grid = [Extent::Fixed(config.n_kv_heads as u32), blocks, Extent::Slices];
         let work = Work {
@@ -449,8 +455,9 @@ impl Recorder<'_> {
         let pipeline = self.gpu.pipeline(&Kernel::attention_combine());
         let params =
             CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
-        let params = self.gpu.uniform("combine params", &params);
-        let group = pipeline.bind(self.gpu, &[&b.step, &params, &b.slices, &b.attn]);
+        let params = self.params.borrow_mut().add(&params);
+        let parts = [whole(&b.step), params.binding(), whole(&b.slices), whole(&b.attn)];
+        let group = pipeline.bind_parts(self.gpu, parts);
         let grid = [Extent::Fixed(config.n_heads as u32), Extent::TokensIfSliced, Extent::Fixed(1)];
         plan.dispatches.push(Dispatch { work: Work::default(), pipeline, group, grid });
     }
@@ -463,9 +470,11 @@ impl Recorder<'_> {
             let core = self.cores.get(count, dtype);
             let pipeline = self.gpu.pipeline(&Kernel::product(core, dtype, epilogue, is_normalised));
             let params = ProductParams::new(self.config, self.cache.max_seq(), product.y_width, piece, id);
-            let uniform = self.gpu.uniform("product params", &params);
-            let inputs = [product.step, &uniform, product.x, product.norm, &piece.quants, piece.aux()];
-            let group = pipeline.bind(self.gpu, &[&inputs, product.outputs].concat());
+            let uniform = self.params.borrow_mut().add(&params);
+            let inputs = [whole(product.step), uniform.binding(), whole(product.x), product.norm.clone()];
+            let others = [&[&piece.quants, piece.aux()], product.outputs].concat();
+            let parts = inputs.into_iter().chain(others.into_iter().map(whole));
+            let group = pipeline.bind_parts(self.gpu, parts);
             let work = Work {
                 bytes: piece.shape.bytes(),
                 flops_per_token: 2 * (piece.shape.n_rows * params.cols as usize) as u64,
@@ -477,11 +486,16 @@ impl Recorder<'_> {
     }
 }
 
+/// All of a buffer.
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
 /// What a product with any matrix needs besides the matrix.
 struct Product<'a> {
     x: &'a wgpu::Buffer,
     /// Not read where x is not normalised.
-    norm: &'a wgpu::Buffer,
+    norm: &'a wgpu::BufferBinding<'a>,
     step: &'a wgpu::Buffer,
     outputs: &'a [&'a wgpu::Buffer],
     y_width: usize,

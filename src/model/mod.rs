@@ -234,7 +234,7 @@ impl Model {
         let step = self.begin_step(ids, &(n_tokens - 1..n_tokens));
         let mut encoder = self.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        self.n_dispatches = self.plans.encode(&mut pass, &step, 1) + self.picker.encode(&self.gpu, &mut pass);
+        self.n_dispatches = self.plans.encode(&mut pass, &step, 1) + self.picker.encode(&mut pass);
         drop(pass);
         let staging = self.picker.encode_copy(&self.gpu, &mut encoder);
         self.pending_logits = 0;

@@ -18,6 +18,8 @@ const NONSENSE: u32 = u32::MAX - 1;
 
 /// Bytes of a pick: id, log-probability.
 const PICK_BYTES: u64 = 8;
+/// Bytes of how many were drawn before it, padded.
+const DRAWN_BYTES: u64 = 8;
 /// Bytes in which the kernel sorts 1024 tokens: twice as many pairs.
 const SORT_BYTES: u64 = 2 * 1024 * 8;
 
@@ -27,7 +29,6 @@ const SORT_BYTES: u64 = 2 * 1024 * 8;
 struct Params {
     vocab_size: u32,
     has_penalties: u32,
-    n_drawn: u32,
     top_k: u32,
     temperature: f32,
     top_p: f32,
@@ -37,6 +38,7 @@ struct Params {
     frequency: f32,
     seed_low: u32,
     seed_high: u32,
+    unused: u32,
 }
 
 /// What the device chose.
@@ -94,7 +96,7 @@ impl Picker {
         let uniform = gpu.uniform("sample params", &params);
         let biases = gpu.storage("biases", 4 * vocab_size as u64);
         let counts = gpu.storage("counts", 4 * vocab_size as u64);
-        let pick = gpu.storage("pick", PICK_BYTES + SORT_BYTES);
+        let pick = gpu.storage("pick", PICK_BYTES + DRAWN_BYTES + SORT_BYTES);
         let pipeline = gpu.pipeline(&kernel(gpu));
         let group = pipeline.bind(gpu, &[&uniform, logits, &biases, &counts, ids, &pick]);
         let work = Work { bytes: 4 * vocab_size as u64, ..Work::default() };
@@ -110,7 +112,6 @@ impl Picker {
         self.params = Params {
             vocab_size,
             has_penalties: has_penalties.into(),
-            n_drawn: 0,
             top_k: u32::try_from(sampling.top_k).unwrap_or(u32::MAX),
             temperature: sampling.temperature,
             top_p: sampling.top_p,
@@ -120,7 +121,10 @@ impl Picker {
             frequency: sampling.frequency_penalty,
             seed_low: seed as u32,
             seed_high: (seed >> 32) as u32,
+            unused: 0,
         };
+        gpu.queue.write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.params));
+        gpu.queue.write_buffer(&self.pick, PICK_BYTES, &[0; DRAWN_BYTES as usize]);
         if !has_penalties {
             return;
         }
@@ -141,9 +145,7 @@ impl Picker {
     }
 
     /// Encodes the next choice; returns its dispatches.
-    pub(super) fn encode(&mut self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>) -> usize {
-        gpu.queue.write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.params));
-        self.params.n_drawn += 1;
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>) -> usize {
         self.plan.encode(pass, &Step::default())
     }
 

@@ -3,7 +3,7 @@
 use helium_webgpu::gpu::kernel::Kernel;
 use helium_webgpu::sampler::{Sampler, Sampling};
 
-use crate::gpu::{Random, Runner};
+use crate::gpu::{POISON, Random, Runner};
 use crate::{Case, Outcome};
 
 /// What the kernel says instead of an id.
@@ -77,11 +77,14 @@ impl<'a> Device<'a> {
         ];
         let mut words = [0; 12];
         let has_penalties = u32::from(self.sampling.changes_logits());
-        words[..4].copy_from_slice(&[self.vocab_size, has_penalties, self.n_drawn, self.sampling.top_k as u32]);
-        words[4..10].copy_from_slice(&floats.map(f32::to_bits));
-        words[10..].copy_from_slice(&[self.seed as u32, (self.seed >> 32) as u32]);
+        words[..3].copy_from_slice(&[self.vocab_size, has_penalties, self.sampling.top_k as u32]);
+        words[3..9].copy_from_slice(&floats.map(f32::to_bits));
+        words[9..11].copy_from_slice(&[self.seed as u32, (self.seed >> 32) as u32]);
         let params = self.runner.uniform("params", &words);
-        let [ids, pick] = [self.runner.poisoned("ids", 1), self.runner.poisoned("pick", 2 + 4 * 1024)];
+        let ids = self.runner.poisoned("ids", 1);
+        let mut words = vec![POISON; 4 + 4 * 1024];
+        words[2] = self.n_drawn;
+        let pick = self.runner.storage("pick", &words);
         let buffers = [&params, &self.logits, &self.biases, &self.counts, &ids, &pick];
         // As software adapters have it, and others, in turn.
         let threads = if self.n_drawn.is_multiple_of(2) { 64 } else { 256 };
@@ -94,12 +97,15 @@ impl<'a> Device<'a> {
     async fn picks(&self) -> Result<Vec<(u32, f32)>, String> {
         let buffers: Vec<&wgpu::Buffer> = self.chosen.iter().flatten().collect();
         let read = self.runner.read_all(&buffers).await?;
-        let pairs = read.as_chunks::<2>().0.iter();
+        let pairs = read.as_chunks::<2>().0.iter().zip(1..);
         pairs
-            .map(|[ids, pick]| {
+            .map(|([ids, pick], n)| {
                 let (next, id) = (ids[0], pick[0]);
                 if next >= self.vocab_size || id < self.vocab_size && next != id {
                     return Err(format!("the token {id:#x} was chosen, but the next step's is {next:#x}"));
+                }
+                if pick[2] != n {
+                    return Err(format!("after {n} choices {} are counted", pick[2]));
                 }
                 Ok((id, f32::from_bits(pick[1])))
             })

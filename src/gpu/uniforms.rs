@@ -1,0 +1,66 @@
+//! Uniforms that never change, many to a buffer: what wgpu does for every step grows with the number of buffers.
+
+use super::{BINDING_ALIGNMENT, Gpu};
+
+/// Bytes of a buffer.
+const BLOCK: usize = 128 * BINDING_ALIGNMENT as usize;
+
+/// Uniforms that are being laid out; [`Uniforms::write`] ends that.
+#[derive(Debug)]
+pub struct Uniforms<'a> {
+    gpu: &'a Gpu,
+    buffer: wgpu::Buffer,
+    /// What `buffer` is to hold.
+    bytes: Vec<u8>,
+}
+
+/// A uniform in a buffer that it shares.
+#[derive(Debug)]
+pub struct Uniform {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    size: u64,
+}
+
+impl Uniform {
+    /// What a bind group takes.
+    #[must_use]
+    pub fn binding(&self) -> wgpu::BufferBinding<'_> {
+        wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size: std::num::NonZero::new(self.size) }
+    }
+}
+
+impl<'a> Uniforms<'a> {
+    /// None yet.
+    #[must_use]
+    pub fn new(gpu: &'a Gpu) -> Self {
+        Self { gpu, buffer: block(gpu), bytes: Vec::new() }
+    }
+
+    /// Adds one that holds `value`.
+    pub fn add<T: bytemuck::Pod>(&mut self, value: &T) -> Uniform {
+        let value = bytemuck::bytes_of(value);
+        if self.bytes.len() + value.len() > BLOCK {
+            self.flush();
+            self.buffer = block(self.gpu);
+        }
+        let uniform = Uniform { buffer: self.buffer.clone(), offset: self.bytes.len() as u64, size: value.len() as u64 };
+        self.bytes.extend_from_slice(value);
+        self.bytes.resize(self.bytes.len().next_multiple_of(BINDING_ALIGNMENT as usize), 0);
+        uniform
+    }
+
+    /// Writes them to the device.
+    pub fn write(mut self) {
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.gpu.queue.write_buffer(&self.buffer, 0, &self.bytes);
+        self.bytes.clear();
+    }
+}
+
+fn block(gpu: &Gpu) -> wgpu::Buffer {
+    gpu.buffer("uniforms", BLOCK as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)
+}

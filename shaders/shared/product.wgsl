@@ -1,5 +1,5 @@
 // What every product with a weight matrix shares: W [n_rows, cols] as quants and aux planes (the layout
-// of a dtype is described in its own file), x [n_tokens, cols] in f32, and the numbers of the step.
+// of a dtype is described in its own file), and the numbers of the step. x [n_tokens, cols] is in bindings 2 and 3.
 
 struct Step {
   pos: u32,          // position in the context of the step's first token
@@ -25,7 +25,5 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> x: array<vec4f>;       // [n_tokens, x_stride]
-@group(0) @binding(3) var<storage, read> norm: array<vec4f>;    // [x_stride], unread without NORM
 @group(0) @binding(4) var<storage, read> quants: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> aux: array<u32>;

@@ -2,7 +2,7 @@
 //! from them, each once.
 //!
 //! A product's shader is what all products share, the unpacking of one dtype, one epilogue, the numbers it multiplies
-//! in, and a core (`matvec`, `matmul`, `rows`), one after the other. The core calls the dtype's functions (see
+//! in, and a core (`matvec`, `matmul`, `rows`, `rows_i8`), one after the other. The core calls the dtype's functions (see
 //! `shaders/shared/unpack.wgsl`), the epilogue's `pair_rows` and `store_pair`, and what stages x in those numbers.
 
 use std::cell::RefCell;
@@ -56,7 +56,8 @@ pub enum Numbers {
     F32,
     /// x rounded to f16 relative to the largest of sixteen, quants as they are. Needs `shader-f16`.
     F16,
-    /// x rounded to eight bits relative to the largest of sixteen, quants as they are. Needs `dot4I8Packed`.
+    /// x rounded to eight bits relative to the largest of sixteen, quants as they are. But for [`Core::RowsI8`] needs
+    /// `dot4I8Packed`.
     I8,
 }
 
@@ -95,6 +96,9 @@ pub enum Core {
         /// 4, 8 or 1.
         sharers: u32,
     },
+    /// A thread for [`ROWS_PAIRS`] row pairs and [`ROWS_TOKENS`] tokens in integers, of x that [`Kernel::round`] has
+    /// rounded; four lanes of a subgroup share it out. For software adapters and types of four bits.
+    RowsI8,
 }
 
 impl Core {
@@ -105,7 +109,15 @@ impl Core {
             Self::MatVec(shape) => shape.numbers,
             Self::MatMul(numbers) => numbers,
             Self::Rows { .. } => Numbers::F32,
+            Self::RowsI8 => Numbers::I8,
         }
+    }
+
+    /// Whether it computes with weights of `dtype`.
+    #[must_use]
+    pub fn takes(self, dtype: Dtype) -> bool {
+        let has_four_bits = matches!(dtype, Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q4K);
+        self.numbers().hold(dtype) && (self != Self::RowsI8 || has_four_bits)
     }
 
     /// How a label names it, such as `"matvec_32x2x1x1_i8"`.
@@ -118,6 +130,7 @@ impl Core {
             }
             Self::MatMul(numbers) => format!("matmul{}", numbers.word()),
             Self::Rows { tokens, sharers } => format!("rows_{tokens}{}", shared_word(sharers)),
+            Self::RowsI8 => format!("rows_{ROWS_TOKENS}_shared4_i8"),
         }
     }
 
@@ -128,6 +141,7 @@ impl Core {
             Self::MatVec(shape) => (shape.groups * shape.pairs, shape.tokens),
             Self::MatMul(_) => (MATMUL_PAIRS, MATMUL_TOKENS),
             Self::Rows { tokens, .. } => (ROWS_THREADS * ROWS_PAIRS, tokens),
+            Self::RowsI8 => (ROWS_THREADS * ROWS_PAIRS, ROWS_TOKENS),
         };
         [Extent::Fixed(n_pairs.div_ceil(pairs)), Extent::Tokens { each: 1, block: tokens }, Extent::Fixed(1)]
     }
@@ -143,7 +157,7 @@ impl Core {
 
     /// The files that stage x and multiply in its numbers.
     fn number_files(self) -> Vec<&'static str> {
-        match self {
+        let files = match self {
             Self::MatVec(MatVecShape { numbers: Numbers::I8, .. }) => {
                 vec![wgsl!("shared/round_i8"), wgsl!("shared/x_i8")]
             }
@@ -153,7 +167,9 @@ impl Core {
             Self::MatMul(Numbers::I8) => vec![wgsl!("shared/round_i8"), wgsl!("shared/tile_i8")],
             Self::Rows { sharers: 1, .. } => vec![wgsl!("shared/x8_own")],
             Self::Rows { .. } => vec![wgsl!("shared/share8"), wgsl!("shared/x8_shared")],
-        }
+            Self::RowsI8 => return vec![wgsl!("shared/share8")],
+        };
+        [vec![wgsl!("shared/x_plain")], files].concat()
     }
 }
 
@@ -219,6 +235,17 @@ impl Kernel {
         }
     }
 
+    /// x rounded for [`Core::RowsI8`]; with `norm`, `RMSNorm` is applied to it first.
+    #[must_use]
+    pub fn round(norm: bool) -> Self {
+        Self {
+            label: if norm { "round_norm".into() } else { "round".into() },
+            files: vec![wgsl!("round")],
+            constants: vec![("NORM", norm.into())],
+            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
+        }
+    }
+
     /// A product with a matrix of `dtype`; with `norm`, `RMSNorm` is applied to x first.
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
@@ -246,6 +273,7 @@ impl Kernel {
                 }
                 (wgsl!("rows"), constants)
             }
+            Core::RowsI8 => (wgsl!("rows_i8"), vec![("THREADS", ROWS_THREADS.into()), ("SHARERS", 4.0)]),
         };
         let (epilogue_word, epilogue_file) = match epilogue {
             Epilogue::Store => ("store", wgsl!("shared/store_plain")),
@@ -265,14 +293,16 @@ impl Kernel {
                 files.push(wgsl!("shared/join_subgroups"));
             }
             Core::MatVec(_) => files.push(wgsl!("shared/join_plain")),
-            Core::Rows { sharers: 2.., .. } => files.extend(ENABLE_SUBGROUPS),
+            Core::Rows { sharers: 2.., .. } | Core::RowsI8 => files.extend(ENABLE_SUBGROUPS),
             Core::MatMul(_) | Core::Rows { .. } => {}
         }
         files.push(wgsl!("shared/product"));
         files.extend(unpacking(dtype, core.quants_file()));
         files.extend(core.number_files());
         files.extend([epilogue_file, core_file]);
-        constants.push(("NORM", norm.into()));
+        if core != Core::RowsI8 {
+            constants.push(("NORM", norm.into()));
+        }
         match epilogue {
             Epilogue::Add => constants.push(("ADD", 1.0)),
             Epilogue::Gate => constants.push(("GATE", 1.0)),
@@ -280,7 +310,8 @@ impl Kernel {
         }
         let mut bindings = vec![Uniform, Uniform, Read, Read, Read, Read];
         bindings.extend_from_slice(if epilogue == Epilogue::Qkv { &[Read, Write, Write, Write] } else { &[Write] });
-        let norm_word = if norm { "norm_" } else { "" };
+        // That of rounded x is the same with and without.
+        let norm_word = if norm && core != Core::RowsI8 { "norm_" } else { "" };
         Self {
             label: format!("{}_{norm_word}{}_{epilogue_word}", core.label(), dtype_word(dtype)),
             files,

@@ -21,13 +21,14 @@ use bytemuck::{Pod, Zeroable};
 use super::blueprint::{Blueprint, MatrixId};
 use super::cache::{Cache, head_vecs};
 use super::picker::{self, Picker};
+use super::rounding::{RoundParams, round, rounded_bytes};
 use super::tuning::{Cores, Count};
 use super::weights::Weights;
 use super::{MAX_BATCH, MAX_LOGITS, SLICE_LEN};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel};
+use crate::gpu::kernel::{ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel};
 use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
 use crate::gpu::tensor::{Piece, padded};
 use crate::gpu::uniforms::Uniforms;
@@ -60,7 +61,11 @@ pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result
         }
         let (epilogue, norm) = role(id);
         for count in [Count::One, Count::Many] {
-            let _compiled = gpu.pipeline(&Kernel::product(cores.get(count, dtype), dtype, epilogue, norm));
+            let core = cores.get(count, dtype);
+            let _compiled = gpu.pipeline(&Kernel::product(core, dtype, epilogue, norm));
+            if core == Core::RowsI8 {
+                let _compiled = gpu.pipeline(&Kernel::round(norm));
+            }
         }
     }
     let vecs = head_vecs(config) as u32;
@@ -83,14 +88,14 @@ fn attention_rows(config: &ModelConfig, is_single: bool) -> u32 {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct ProductParams {
-    n_chunks: u32,
+    pub(super) n_chunks: u32,
     n_rows: u32,
     pub(super) n_pairs: u32,
     first_row: u32,
-    x_stride: u32,
+    pub(super) x_stride: u32,
     y_stride: u32,
-    cols: u32,
-    eps: f32,
+    pub(super) cols: u32,
+    pub(super) eps: f32,
     q_rows: u32,
     k_rows: u32,
     head_dim: u32,
@@ -171,6 +176,8 @@ struct Buffers {
     rope: wgpu::Buffer,      // [max_seq, head_dim / 2] cos, sin
     step: wgpu::Buffer,      // Step
     head_step: wgpu::Buffer, // Step of the output projection
+    /// Where a kernel wants x rounded: its words and their scales.
+    rounded: Option<[wgpu::Buffer; 2]>,
 }
 
 /// The plans of a model, and the buffers they run in.
@@ -195,7 +202,7 @@ impl Plans {
         cache: &Cache,
         cores: &Cores,
     ) -> Result<Self> {
-        let buffers = Buffers::new(gpu, config, cache.max_seq());
+        let buffers = Buffers::new(gpu, config, cache.max_seq(), cores);
         let params = RefCell::new(Uniforms::new(gpu));
         let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers, params };
         let (few, head_few) = (recorder.forward(Count::One)?, recorder.head(Count::One)?);
@@ -276,7 +283,7 @@ impl Plans {
 }
 
 impl Buffers {
-    fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
+    fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize, cores: &Cores) -> Self {
         use wgpu::BufferUsages as Usage;
         let sizes = Sizes::new(config, max_seq);
         let step = || gpu.uniform("step", &Step::default());
@@ -294,6 +301,7 @@ impl Buffers {
             rope,
             step: step(),
             head_step: step(),
+            rounded: cores.round().then(|| sizes.rounded.map(|bytes| gpu.storage("rounded", bytes))),
         }
     }
 }
@@ -308,12 +316,15 @@ struct Sizes {
     /// Of `logits`, and of `staging`.
     logits: u64,
     rope: u64,
+    /// Of either of `rounded`.
+    rounded: [u64; 2],
 }
 
 impl Sizes {
     fn new(config: &ModelConfig, max_seq: usize) -> Self {
         let activation = |width: usize| (MAX_BATCH * padded(width) * 4) as u64;
         let n_slices = max_seq.div_ceil(SLICE_LEN as usize);
+        let widest = config.hidden_size.max(config.n_heads * config.head_dim).max(config.intermediate_size);
         Self {
             h: activation(config.hidden_size),
             heads: activation(config.n_heads * config.head_dim),
@@ -321,6 +332,7 @@ impl Sizes {
             act: activation(config.intermediate_size),
             logits: (MAX_LOGITS * config.vocab_size * 4) as u64,
             rope: (max_seq * config.head_dim * 4) as u64,
+            rounded: rounded_bytes(MAX_BATCH, padded(widest)),
         }
     }
 }
@@ -335,6 +347,7 @@ pub(super) fn activation_bytes(config: &ModelConfig, max_seq: usize) -> u64 {
         + sizes.act
         + 2 * sizes.logits
         + sizes.rope
+        + sizes.rounded.iter().sum::<u64>()
 }
 
 /// cos and sin of `pos · theta^(−2j / head_dim)`: `[max_seq, head_dim / 2, 2]`, computed in f64 since a large
@@ -465,13 +478,29 @@ impl Recorder<'_> {
     /// A dispatch for every piece of the matrix: none if the model does not have it.
     fn product(&self, plan: &mut Plan, count: Count, product: &Product<'_>, id: MatrixId) {
         let (epilogue, is_normalised) = role(id);
+        let mut rounded_chunks = None;
         for piece in self.weights.matrix(id) {
             let dtype = piece.shape.layout.dtype;
             let core = self.cores.get(count, dtype);
             let pipeline = self.gpu.pipeline(&Kernel::product(core, dtype, epilogue, is_normalised));
             let params = ProductParams::new(self.config, self.cache.max_seq(), product.y_width, piece, id);
+            let mut x = [whole(product.x), product.norm.clone()];
+            if let Some(rounded) = &self.buffers.rounded
+                && core == Core::RowsI8
+            {
+                let rounded = rounded.each_ref().map(whole);
+                if rounded_chunks.replace(params.n_chunks) != Some(params.n_chunks) {
+                    let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
+                    let [plain, norm] = x;
+                    let [words, scales] = rounded.clone();
+                    let parts = [whole(product.step), uniform.binding(), plain, norm, words, scales];
+                    plan.dispatches.push(round(self.gpu, is_normalised, parts));
+                }
+                x = rounded;
+            }
             let uniform = self.params.borrow_mut().add(&params);
-            let inputs = [whole(product.step), uniform.binding(), whole(product.x), product.norm.clone()];
+            let [x, norm] = x;
+            let inputs = [whole(product.step), uniform.binding(), x, norm];
             let others = [&[&piece.quants, piece.aux()], product.outputs].concat();
             let parts = inputs.into_iter().chain(others.into_iter().map(whole));
             let group = pipeline.bind_parts(self.gpu, parts);

@@ -5,6 +5,7 @@ pub mod blueprint;
 mod cache;
 mod forward;
 mod picker;
+mod rounding;
 pub(crate) mod tuning;
 mod weights;
 

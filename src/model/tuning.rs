@@ -12,6 +12,7 @@ use web_time::Instant;
 
 use super::blueprint::{Blueprint, MatrixId};
 use super::forward::{ProductParams, role};
+use super::rounding::{RoundParams, round, rounded_bytes};
 use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -160,7 +161,12 @@ impl Cores {
         let leading = self.dtypes.first().and_then(|first| self.chosen.get(&(count, *first)));
         let chosen = self.chosen.get(&(count, dtype)).or(leading);
         let mut all = chosen.into_iter().chain(self.candidates(count));
-        all.find(|core| core.numbers().hold(dtype)).copied().unwrap_or(Core::MatMul(Numbers::F32))
+        all.find(|core| core.takes(dtype)).copied().unwrap_or(Core::MatMul(Numbers::F32))
+    }
+
+    /// Whether a kernel in use wants x rounded before.
+    pub(super) fn round(&self) -> bool {
+        self.dtypes.iter().any(|dtype| self.get(Count::Many, *dtype) == Core::RowsI8)
     }
 
     /// Lanes that share out what all threads of attention need: as those of products do.
@@ -185,6 +191,10 @@ impl Cores {
             if choice.remembered.is_none() {
                 for core in &choice.candidates {
                     let _compiled = gpu.pipeline(&choice.kernel(*core));
+                }
+                if choice.candidates.contains(&Core::RowsI8) {
+                    let (_, is_normalised) = role(choice.id);
+                    let _compiled = gpu.pipeline(&Kernel::round(is_normalised));
                 }
             }
         }
@@ -222,7 +232,7 @@ impl Cores {
         for dtype in blueprint.dtypes().into_iter().take(N_DTYPES) {
             for count in [Count::One, Count::Many] {
                 let mut candidates = self.candidates(count).to_vec();
-                candidates.retain(|core| core.numbers().hold(dtype));
+                candidates.retain(|core| core.takes(dtype));
                 if candidates.len() < 2 || self.chosen.contains_key(&(count, dtype)) {
                     continue;
                 }
@@ -271,6 +281,9 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
             };
             let plain = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: rounded_tokens, ..MatVecShape::default() };
             let mut all: Vec<_> = sharers.iter().map(|sharers| Core::Rows { tokens, sharers: *sharers }).collect();
+            if count == Count::Many && subgroup >= 4 {
+                all.push(Core::RowsI8);
+            }
             if kernels == Kernels::Rounded {
                 all.push(Core::MatVec(MatVecShape { numbers: Numbers::I8, ..plain }));
             }
@@ -289,7 +302,7 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     all.retain(|core| match core.numbers() {
         Numbers::F32 => true,
         Numbers::F16 => f16 && kernels == Kernels::Auto,
-        Numbers::I8 => packed_dot && matches!(kernels, Kernels::Auto | Kernels::Rounded),
+        Numbers::I8 => (packed_dot || *core == Core::RowsI8) && matches!(kernels, Kernels::Auto | Kernels::Rounded),
     });
     // Without subgroups two of them are the same.
     all.dedup();
@@ -352,6 +365,8 @@ struct Bench<'a> {
     step: Step,
     step_buffer: wgpu::Buffer,
     x: wgpu::Buffer,
+    /// x rounded, and the scales, where a candidate wants that.
+    rounded: [wgpu::Buffer; 2],
     y: wgpu::Buffer,
     y_width: usize,
     /// All buffers, to be destroyed.
@@ -372,7 +387,8 @@ impl<'a> Bench<'a> {
             _ => config.hidden_size,
         });
         // Between -1 and 1. Its first row is the norm, too.
-        let x: Vec<f32> = (0..n_tokens as usize * 32 * choice.pieces[0].shape.layout.n_chunks)
+        let cols = 32 * choice.pieces[0].shape.layout.n_chunks;
+        let x: Vec<f32> = (0..n_tokens as usize * cols)
             .map(|i| noise(i) as f32 / (1_u32 << 31) as f32 - 1.0)
             .collect();
         let y = vec![0.0_f32; n_tokens as usize * y_width];
@@ -380,7 +396,30 @@ impl<'a> Bench<'a> {
         let buffer = |bytes: &[u8]| scratch_buffer(gpu, &scratch, bytes);
         let step_buffer = buffer(bytemuck::bytes_of(&step));
         let (x, y) = (buffer(bytemuck::cast_slice(&x)), buffer(bytemuck::cast_slice(&y)));
-        Self { gpu, config, choice, step, step_buffer, x, y, y_width, scratch }
+        let rounded = rounded_bytes(n_tokens as usize, cols).map(|bytes| buffer(&vec![0; bytes as usize]));
+        let bench = Self { gpu, config, choice, step, step_buffer, x, rounded, y, y_width, scratch };
+        if choice.candidates.contains(&Core::RowsI8) {
+            bench.round();
+        }
+        bench
+    }
+
+    /// Rounds x.
+    fn round(&self) {
+        let params = RoundParams::new(&self.params(self.choice.pieces[0]));
+        let params = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
+        let [words, scales] = &self.rounded;
+        let parts = [&self.step_buffer, &params, &self.x, &self.x, words, scales];
+        let (_, is_normalised) = role(self.choice.id);
+        let dispatch = round(self.gpu, is_normalised, parts.map(wgpu::Buffer::as_entire_buffer_binding));
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("round") };
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        dispatch.encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), &self.step);
+        self.gpu.queue.submit([encoder.finish()]);
+    }
+
+    fn params(&self, piece: &Piece) -> ProductParams {
+        ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id)
     }
 
     /// The candidate to use.
@@ -475,9 +514,10 @@ impl<'a> Bench<'a> {
 
     fn dispatch(&self, core: Core, piece: &Piece) -> Dispatch {
         let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
-        let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
+        let params = self.params(piece);
         let uniform = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
-        let buffers = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux(), &self.y];
+        let [x, norm] = if core == Core::RowsI8 { self.rounded.each_ref() } else { [&self.x, &self.x] };
+        let buffers = [&self.step_buffer, &uniform, x, norm, &piece.quants, piece.aux(), &self.y];
         let group = pipeline.bind(self.gpu, &buffers);
         Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) }
     }

@@ -19,6 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("matmul", Core::MatMul(Numbers::F32)),
         ("rows_1", Core::Rows { tokens: 1, sharers: 1 }),
         ("rows_8", Core::Rows { tokens: 8, sharers: 1 }),
+        ("rows_i8", Core::RowsI8),
         ("matvec_i8", Core::MatVec(MatVecShape { groups: 8, numbers: Numbers::I8, ..MatVecShape::default() })),
         ("matvec_tiled_i8", Core::MatVec(MatVecShape { pairs: 2, numbers: Numbers::I8, ..tiled })),
         ("matmul_f16", Core::MatMul(Numbers::F16)),
@@ -26,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (word, core) in cores {
-        for dtype in Dtype::ALL.into_iter().filter(|dtype| core.numbers().hold(*dtype)) {
+        for dtype in Dtype::ALL.into_iter().filter(|dtype| core.takes(*dtype)) {
             let name = format!("{word}_{}", dtype.name().to_lowercase());
             cases.push(Case::new(name.clone(), move || every_shape(name, core, dtype)));
         }
@@ -46,6 +47,7 @@ async fn runner(core: Core) -> Result<(Runner, bool), String> {
     let runner = Runner::open(core.numbers() == Numbers::F32).await?;
     let offer = runner.offer();
     let has_numbers = match core.numbers() {
+        _ if core == Core::RowsI8 => offer.subgroup >= 4,
         Numbers::F32 => true,
         Numbers::F16 => offer.f16,
         Numbers::I8 => offer.packed_dot,
@@ -104,7 +106,7 @@ fn shapes(core: Core, dtype: Dtype) -> [Shape; 6] {
 async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
     let (runner, has_numbers) = runner(core).await?;
     if !has_numbers {
-        return crate::left_out("this adapter does not have its numbers");
+        return crate::left_out("this adapter does not have its numbers or its subgroups");
     }
     let mut random = Random::new(&name);
     for shape in shapes(core, dtype) {
@@ -118,7 +120,7 @@ async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
 async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
     let (runner, has_numbers) = runner(core).await?;
     if !has_numbers {
-        return crate::left_out("this adapter does not have its numbers");
+        return crate::left_out("this adapter does not have its numbers or its subgroups");
     }
     let mut random = Random::new(&name);
     let widths = widths(dtype);
@@ -324,7 +326,18 @@ fn dispatch(
     // Without a norm nobody may read one.
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
-    let inputs = [&step, &params_buffer, &input.x_buffer, norm, &weights.quants, &weights.aux];
+    let n_blocks = n_tokens.div_ceil(8);
+    let n_cols = 32 * params.n_chunks as usize;
+    let [words, scales] = [n_blocks * n_cols * 4, n_blocks * n_cols / 2].map(|len| runner.poisoned("rounded", len));
+    let [x, norm] = if core == Core::RowsI8 {
+        let round = runner.uniform("params", &[params.n_chunks, params.x_stride, params.cols, params.eps.to_bits()]);
+        let buffers = [&step, &round, &input.x_buffer, norm, &words, &scales];
+        runner.run(&Kernel::round(has_norm), &buffers, [1, n_blocks as u32, 1]);
+        [&words, &scales]
+    } else {
+        [&input.x_buffer, norm]
+    };
+    let inputs = [&step, &params_buffer, x, norm, &weights.quants, &weights.aux];
     let step_values = Step { n_tokens: n_tokens as u32, ..Step::default() };
     let grid = core.grid(params.n_pairs).map(|extent| extent.resolve(&step_values));
     runner.run(&kernel, &[&inputs, outputs].concat(), grid);

@@ -1,0 +1,82 @@
+// x rounded to eight bits for rows_i8.wgsl, with RMSNorm before: x ≈ scale · integer, with scale = max |x| / 127 of half
+// a chunk. Two tokens make a word: the integer of the second times 2^16, plus that of the first.
+//
+// Grid: y, eight tokens; past the last, that again. A thread has two of them, and one chunk in eight.
+
+override NORM: bool = false;
+
+struct Step {
+  pos: u32,
+  n_tokens: u32,
+  first_token: u32,
+  slice_len: u32,
+}
+
+struct Params {
+  n_chunks: u32,  // 32-column chunks in a row, padding included
+  x_stride: u32,  // vec4 from one token of x to the next
+  cols: u32,      // columns without padding
+  eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> x: array<f32>;              // [n_tokens, 4 x_stride]
+@group(0) @binding(3) var<storage, read> norm: array<f32>;           // [4 x_stride], unread without NORM
+@group(0) @binding(4) var<storage, read_write> rounded: array<i32>;  // [n_tokens / 8, 32 n_chunks, 4]
+@group(0) @binding(5) var<storage, read_write> scales: array<f32>;   // [n_tokens / 8, 2 n_chunks, 2: even, odd; 4]
+
+const THREADS = 32u;
+
+var<workgroup> squares: array<vec2f, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  let word = thread % 4u;
+  let first_chunk = thread / 4u;
+  let token = 8u * group.y + 2u * word;
+  let even = (step.first_token + min(token, step.n_tokens - 1u)) * 4u * params.x_stride;
+  let odd = (step.first_token + min(token + 1u, step.n_tokens - 1u)) * 4u * params.x_stride;
+
+  var inverse_rms = vec2f(1.0);
+  if NORM {
+    var sum = vec2f(0.0);
+    for (var chunk = first_chunk; chunk < params.n_chunks; chunk += 8u) {
+      for (var i = 32u * chunk; i < 32u * chunk + 32u; i++) {
+        let v = vec2f(x[even + i], x[odd + i]);
+        sum += v * v;
+      }
+    }
+    squares[thread] = sum;
+    workgroupBarrier();
+    sum = vec2f(0.0);
+    for (var i = word; i < THREADS; i += 4u) {
+      sum += squares[i];
+    }
+    inverse_rms = inverseSqrt(sum / f32(params.cols) + params.eps);
+  }
+
+  for (var half = 2u * first_chunk; half < 2u * params.n_chunks; half += select(1u, 15u, half % 2u == 1u)) {
+    var largest = vec2f(0.0);
+    for (var i = 16u * half; i < 16u * half + 16u; i++) {
+      largest = max(largest, abs(weighed(even + i, odd + i, i)));
+    }
+    largest *= inverse_rms;
+    let factor = select(vec2f(0.0), 127.0 / largest, largest > vec2f(1e-30)) * inverse_rms;
+    for (var i = 16u * half; i < 16u * half + 16u; i++) {
+      let q = vec2<i32>(round(weighed(even + i, odd + i, i) * factor));
+      rounded[(32u * params.n_chunks * group.y + i) * 4u + word] = q.y * 65536 + q.x;
+    }
+    let at = (2u * params.n_chunks * group.y + half) * 8u + word;
+    scales[at] = largest.x / 127.0;
+    scales[at + 4u] = largest.y / 127.0;
+  }
+}
+
+fn weighed(even: u32, odd: u32, column: u32) -> vec2f {
+  let v = vec2f(x[even], x[odd]);
+  if NORM {
+    return v * norm[column];
+  }
+  return v;
+}

@@ -1,0 +1,170 @@
+// y = W·x for several tokens in integers, for devices that compute on the CPU: as rows.wgsl, but x comes rounded to
+// eight bits, two tokens in a word (see round.wgsl). So a multiplication by a quant is one for both, and half as many
+// words are loaded, which is what takes those devices longest. For types of four bits, whose words lie as in Q4_0.
+//
+// SwiftShader keeps little in registers, and hardly anything through a loop: one sum is computed after another, and of
+// a chunk everything is written out. A lane takes the columns in an order of its own, so that it can use those that its
+// neighbours have loaded as they come: its own, the one beside it, below it, and across.
+//
+// Grid: x, THREADS threads a workgroup; y, eight tokens.
+
+override THREADS: u32 = 8u;
+
+const PAIRS = 4u;
+const TOKENS = 8u;
+
+// What the sums in a word are counted from, lest the low one be negative: sixteen products are within 15·127·16 = 30480.
+const ZERO = 32768;
+
+// The bits of 2^23, which leaves a small number that is added to it in a float's lowest bits.
+const MAGIC = 0x4b000000;
+
+@group(0) @binding(2) var<storage, read> x: array<vec4<i32>>;    // [n_tokens / 8, columns]: tokens 2k, 2k + 1 in word k
+@group(0) @binding(3) var<storage, read> x_scales: array<vec4f>; // [n_tokens / 8, n_chunks, 2 halves]: even, odd tokens
+
+// Of eight columns of a chunk the first four, and the others, in the lane's order.
+struct Eight {
+  a: vec4<i32>,
+  b: vec4<i32>,
+}
+
+// Eight columns of x, by words.
+alias X8 = array<Eight, 4>;
+
+// Of one row, or of x, for every token.
+struct Sums {
+  even: vec4f,
+  odd: vec4f,
+}
+
+// Half a chunk of x.
+struct Half {
+  x: array<X8, 2>,
+  sums: vec4<i32>,
+  scale: Sums,
+}
+
+var<private> byte_masks: vec4<u32>;  // of a word's bytes in the lane's order
+var<private> byte_units: vec4f;      // what their lowest bits stand for, inverted
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  begin8();
+  let order = vec4<u32>(lane_part) ^ vec4<u32>(0u, 1u, 2u, 3u);
+  byte_masks = vec4<u32>(0xfu) << (8u * order);
+  byte_units = exp2(-8.0 * vec4f(order));
+  let first_pair = (group.x * THREADS + thread) * PAIRS;
+  let rows0 = rows_of(first_pair);
+  let rows1 = rows_of(first_pair + 1u);
+  let rows2 = rows_of(first_pair + 2u);
+  let rows3 = rows_of(first_pair + 3u);
+  var y: array<Sums, 8>;
+  for (var chunk = 0u; chunk < params.n_chunks; chunk++) {
+    let at = 2u * (group.y * params.n_chunks + chunk);
+    let halves = array<Half, 2>(load_half(at), load_half(at + 1u));
+    y[0] = with_chunk(y[0], rows0.x, chunk, halves);
+    y[1] = with_chunk(y[1], rows0.y, chunk, halves);
+    y[2] = with_chunk(y[2], rows1.x, chunk, halves);
+    y[3] = with_chunk(y[3], rows1.y, chunk, halves);
+    y[4] = with_chunk(y[4], rows2.x, chunk, halves);
+    y[5] = with_chunk(y[5], rows2.y, chunk, halves);
+    y[6] = with_chunk(y[6], rows3.x, chunk, halves);
+    y[7] = with_chunk(y[7], rows3.y, chunk, halves);
+  }
+
+  for (var t = 0u; t < TOKENS; t++) {
+    for (var pair = 0u; pair < PAIRS; pair++) {
+      let token = group.y * TOKENS + t;
+      if token < step.n_tokens && first_pair + pair < params.n_pairs {
+        store_pair(token, first_pair + pair, vec2f(of_token(y[2u * pair], t), of_token(y[2u * pair + 1u], t)));
+      }
+    }
+  }
+}
+
+// The rows of a pair. Past the last pair, that again: lanes that share x all go along.
+fn rows_of(pair: u32) -> vec2<u32> {
+  return pair_rows(min(pair, params.n_pairs - 1u));
+}
+
+fn load_half(half: u32) -> Half {
+  let x16 = array<X8, 2>(load8(16u * half), load8(16u * half + 8u));
+  let sums = vec4<i32>(
+    sum_of(x16[0][0]) + sum_of(x16[1][0]), sum_of(x16[0][1]) + sum_of(x16[1][1]),
+    sum_of(x16[0][2]) + sum_of(x16[1][2]), sum_of(x16[0][3]) + sum_of(x16[1][3]));
+  let scale = all8(vec2f(x_scales[2u * half][lane_part], x_scales[2u * half + 1u][lane_part]));
+  return Half(x16, sums, Sums(scale[0], scale[1]));
+}
+
+// From column `at` on, of which a lane loads two.
+fn load8(at: u32) -> X8 {
+  let a = x[at + lane_part];
+  let b = x[at + 4u + lane_part];
+  return X8(
+    Eight(four(a.x), four(b.x)), Eight(four(a.y), four(b.y)), Eight(four(a.z), four(b.z)), Eight(four(a.w), four(b.w)));
+}
+
+// A lane's own number and its neighbours'.
+fn four(own: i32) -> vec4<i32> {
+  return vec4<i32>(own, quadSwapX(own), quadSwapY(own), quadSwapDiagonal(own));
+}
+
+fn sum_of(x: Eight) -> i32 {
+  return x.a.x + x.a.y + x.a.z + x.a.w + x.b.x + x.b.y + x.b.z + x.b.w;
+}
+
+fn with_chunk(before: Sums, row: u32, chunk: u32, halves: array<Half, 2>) -> Sums {
+  let words = quants[row * params.n_chunks + chunk];
+  let s = scales(row, chunk);
+  let y = with_half(before, words.xy, s[0].x, s[1].x, halves[0]);
+  return with_half(y, words.zw, s[0].y, s[1].y, halves[1]);
+}
+
+fn with_half(before: Sums, words: vec2<u32>, scale: f32, offset: f32, half: Half) -> Sums {
+  let q = array<Eight, 2>(nibbles(words.x), nibbles(words.y));
+  let sums = vec4<i32>(
+    product(q, half.x[0][0], half.x[1][0], half.sums.x), product(q, half.x[0][1], half.x[1][1], half.sums.y),
+    product(q, half.x[0][2], half.x[1][2], half.sums.z), product(q, half.x[0][3], half.x[1][3], half.sums.w));
+  var y = before;
+  y.even += half.scale.even * (scale * low(sums) + offset * low(half.sums + ZERO));
+  y.odd += half.scale.odd * (scale * high(sums) + offset * high(half.sums + ZERO));
+  return y;
+}
+
+// Each of eight numbers, and MAGIC.
+fn nibbles(word: u32) -> Eight {
+  return Eight(
+    vec4<i32>(
+      number(word, byte_masks.x, byte_units.x), number(word, byte_masks.y, byte_units.y),
+      number(word, byte_masks.z, byte_units.z), number(word, byte_masks.w, byte_units.w)),
+    vec4<i32>(
+      number(word >> 4u, byte_masks.x, byte_units.x), number(word >> 4u, byte_masks.y, byte_units.y),
+      number(word >> 4u, byte_masks.z, byte_units.z), number(word >> 4u, byte_masks.w, byte_units.w)));
+}
+
+// Multiplied down instead of shifted, which would be done lane by lane.
+fn number(word: u32, mask: u32, unit: f32) -> i32 {
+  return bitcast<i32>(f32(i32(word & mask)) * unit + bitcast<f32>(MAGIC));
+}
+
+// Sixteen columns of a word, counted from ZERO; `x_sum` of it takes off what MAGIC contributed.
+fn product(q: array<Eight, 2>, x0: Eight, x1: Eight, x_sum: i32) -> i32 {
+  return ZERO - MAGIC * x_sum
+    + q[0].a.x * x0.a.x + q[0].a.y * x0.a.y + q[0].a.z * x0.a.z + q[0].a.w * x0.a.w
+    + q[0].b.x * x0.b.x + q[0].b.y * x0.b.y + q[0].b.z * x0.b.z + q[0].b.w * x0.b.w
+    + q[1].a.x * x1.a.x + q[1].a.y * x1.a.y + q[1].a.z * x1.a.z + q[1].a.w * x1.a.w
+    + q[1].b.x * x1.b.x + q[1].b.y * x1.b.y + q[1].b.z * x1.b.z + q[1].b.w * x1.b.w;
+}
+
+// What sums in words, counted from ZERO, stand for: of the even tokens, and of the odd ones.
+fn low(sums: vec4<i32>) -> vec4f {
+  return vec4f(sums & vec4<i32>(0xffff)) - f32(ZERO);
+}
+
+fn high(sums: vec4<i32>) -> vec4f {
+  return vec4f(sums & vec4<i32>(-0x10000)) * 0x1p-16;
+}
+
+fn of_token(y: Sums, token: u32) -> f32 {
+  return select(y.even[token / 2u], y.odd[token / 2u], token % 2u == 1u);
+}

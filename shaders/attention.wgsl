@@ -6,10 +6,12 @@
 // every read of K and V. With one slice the result is final, else attention_combine joins the slices.
 // 64 positions at a time: first a thread scores one position for all rows, then it sums one or two words
 // of V over the positions. What all threads need, eight numbers of q or of the probabilities, comes from
-// q8 and p8: see shared/eight_own.wgsl and shared/eight_shared.wgsl.
+// q8 and p8, in an order that k8 and order8 have too: see shared/eight_own.wgsl and shared/eight_shared.wgsl.
+// What is done for every row is written out: some drivers keep an array that a loop goes through in memory.
 
-override ROWS: u32 = 8u;       // query rows a block, at most 8
-override P_SIZE: u32 = 512u;   // ROWS · TILE
+override ROWS: u32 = 8u;        // query rows a block, at most 8
+override P_SIZE: u32 = 512u;    // ROWS · TILE
+override HEAD_VECS: u32 = 16u;  // vec4f in a head, padded to whole vec4 of f16 in the cache: a multiple of 2
 
 struct Step {
   pos: u32,
@@ -22,7 +24,6 @@ struct Params {
   n_heads: u32,
   n_groups: u32,   // query heads a key-value head
   head_dim: u32,
-  head_vecs: u32,  // vec4f in a head, padded to whole vec4 of f16 in the cache: a multiple of 2
   max_seq: u32,
   stride: u32,     // elements from one token of q, and of the output, to the next
   scale: f32,      // 1 / sqrt(head_dim)
@@ -31,13 +32,18 @@ struct Params {
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> q: array<f32>;                // [n_tokens, stride]
-@group(0) @binding(3) var<storage, read> k_cache: array<vec4<u32>>;    // [n_kv_heads, max_seq, head_vecs / 2]
-@group(0) @binding(4) var<storage, read> v_cache: array<u32>;          // [n_kv_heads, max_seq, head_vecs · 2]
+@group(0) @binding(3) var<storage, read> k_cache: array<vec4<u32>>;    // [n_kv_heads, max_seq, HEAD_VECS / 2]
+@group(0) @binding(4) var<storage, read> v_cache: array<u32>;          // [n_kv_heads, max_seq, HEAD_VECS · 2]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;        // [n_tokens, stride]
 @group(0) @binding(6) var<storage, read_write> slices: array<f32>;     // [n_heads, n_slices, head_dim + 2]
 
 const TILE = 64u;        // cached positions at a time, one a thread
 const MASKED = -1e30;    // finite: no arithmetic on infinities
+
+// A number of every row.
+alias Scores = array<vec4f, 2>;
+// Two dimensions of every row's result.
+alias Sums = array<vec2f, 8>;
 
 var<workgroup> p_tile: array<f32, P_SIZE>;      // [ROWS, TILE] scores, then probabilities
 var<workgroup> part: array<f32, 64>;            // [ROWS, 8] parts of a row's maximum or sum
@@ -65,26 +71,20 @@ fn main(
   let last_row = min(first_row + ROWS, n_rows) - 1u;
   let begin = group.z * step.slice_len;
   let end = min(begin + step.slice_len, step.pos + last_row / params.n_groups + 1u);
-  var acc0 = array<vec2f, 8>();  // [ROWS]: word `thread` of V's row
-  var acc1 = array<vec2f, 8>();  // and word `thread` + 64
+  var acc0 = Sums();  // word `thread` of V's row
+  var acc1 = Sums();  // and word `thread` + 64
   for (var tile = begin; tile < end; tile += TILE) {
     // Scores.
     let t = tile + thread;
-    let k_at = (kv_head * params.max_seq + min(t, end - 1u)) * (params.head_vecs / 2u);
-    // Written out: SwiftShader keeps the last round's values of a variable without an initialiser.
-    var score = array<f32, 8>();
-    for (var v = 0u; v < params.head_vecs / 2u; v++) {
-      let words = k_cache[k_at + v];
-      let k = mat2x4f(
-        vec4f(unpack2x16float(words.x), unpack2x16float(words.y)),
-        vec4f(unpack2x16float(words.z), unpack2x16float(words.w)));
-      for (var r = 0u; r < ROWS; r++) {
-        score[r] += dot8(q8(r, v), k);
-      }
+    let k_at = (kv_head * params.max_seq + min(t, end - 1u)) * (HEAD_VECS / 2u);
+    // The initialiser, too, is written out: SwiftShader keeps the last round's values of a variable without one.
+    var score = Scores();
+    for (var v = 0u; v < HEAD_VECS / 2u; v++) {
+      score = with_scores(score, v, k8(k_at + v));
     }
     for (var r = 0u; r < ROWS; r++) {
       let seen = t < end && t <= step.pos + (first_row + r) / params.n_groups;
-      p_tile[r * TILE + thread] = select(MASKED, score[r] * params.scale, seen);
+      p_tile[r * TILE + thread] = select(MASKED, score[r / 4u][r % 4u] * params.scale, seen);
     }
     workgroupBarrier();
 
@@ -131,7 +131,7 @@ fn main(
     // Values. All threads go along, though some have no word: a subgroup needs all its lanes.
     let n_here = min(TILE, end - tile);
     acc0 = with_values(acc0, kv_head, tile, n_here, thread);
-    if 2u * params.head_vecs > TILE {
+    if 2u * HEAD_VECS > TILE {
       acc1 = with_values(acc1, kv_head, tile, n_here, thread + TILE);
     }
     workgroupBarrier();
@@ -164,22 +164,56 @@ fn main(
   }
 }
 
+// The rows' scores of a position, with eight dimensions more.
+fn with_scores(before: Scores, v: u32, k: mat2x4f) -> Scores {
+  var score = before;
+  score[0].x += dot8(q8(0u, v), k);
+  if ROWS > 1u {
+    score[0].y += dot8(q8(1u, v), k);
+  }
+  if ROWS > 2u {
+    score[0].z += dot8(q8(2u, v), k);
+  }
+  if ROWS > 3u {
+    score[0].w += dot8(q8(3u, v), k);
+  }
+  if ROWS > 4u {
+    score[1].x += dot8(q8(4u, v), k);
+    score[1].y += dot8(q8(5u, v), k);
+    score[1].z += dot8(q8(6u, v), k);
+    score[1].w += dot8(q8(7u, v), k);
+  }
+  return score;
+}
+
 fn dot8(a: mat2x4f, b: mat2x4f) -> f32 {
   return dot(a[0], b[0]) + dot(a[1], b[1]);
 }
 
 // The rows' sums with `n_here` positions from `tile` on: of a word of V past the last, that again.
-fn with_values(before: array<vec2f, 8>, kv_head: u32, tile: u32, n_here: u32, word: u32) -> array<vec2f, 8> {
-  let words = 2u * params.head_vecs;
+fn with_values(before: Sums, kv_head: u32, tile: u32, n_here: u32, word: u32) -> Sums {
+  let words = 2u * HEAD_VECS;
   let v_at = (kv_head * params.max_seq + tile) * words + min(word, words - 1u);
-  var acc = before;
-  for (var r = 0u; r < ROWS; r++) {
-    acc[r] *= row_decay[r];
-  }
+  var acc = Sums(
+    row_decay[0] * before[0], row_decay[1] * before[1], row_decay[2] * before[2], row_decay[3] * before[3],
+    row_decay[4] * before[4], row_decay[5] * before[5], row_decay[6] * before[6], row_decay[7] * before[7]);
   for (var j = 0u; j < n_here; j += 8u) {
     let v = values8(v_at, words, j, n_here - 1u);
-    for (var r = 0u; r < ROWS; r++) {
-      acc[r] += sum8(p8(r * TILE + j), v);
+    acc[0] += sum8(p8(j), v);
+    if ROWS > 1u {
+      acc[1] += sum8(p8(TILE + j), v);
+    }
+    if ROWS > 2u {
+      acc[2] += sum8(p8(2u * TILE + j), v);
+    }
+    if ROWS > 3u {
+      acc[3] += sum8(p8(3u * TILE + j), v);
+    }
+    if ROWS > 4u {
+      acc[4] += sum8(p8(4u * TILE + j), v);
+      acc[5] += sum8(p8(5u * TILE + j), v);
+      acc[6] += sum8(p8(6u * TILE + j), v);
+      acc[7] += sum8(p8(7u * TILE + j), v);
     }
   }
   return acc;
@@ -187,11 +221,17 @@ fn with_values(before: array<vec2f, 8>, kv_head: u32, tile: u32, n_here: u32, wo
 
 // A word of V, two numbers, of eight positions; past the last, whose probability is 0, that again.
 fn values8(at: u32, words: u32, j: u32, last: u32) -> array<vec2f, 8> {
+  let near = order8() + j;
+  let far = near + 4u;
   return array<vec2f, 8>(
-    unpack2x16float(v_cache[at + min(j, last) * words]), unpack2x16float(v_cache[at + min(j + 1u, last) * words]),
-    unpack2x16float(v_cache[at + min(j + 2u, last) * words]), unpack2x16float(v_cache[at + min(j + 3u, last) * words]),
-    unpack2x16float(v_cache[at + min(j + 4u, last) * words]), unpack2x16float(v_cache[at + min(j + 5u, last) * words]),
-    unpack2x16float(v_cache[at + min(j + 6u, last) * words]), unpack2x16float(v_cache[at + min(j + 7u, last) * words]));
+    value(at, words, min(near.x, last)), value(at, words, min(near.y, last)),
+    value(at, words, min(near.z, last)), value(at, words, min(near.w, last)),
+    value(at, words, min(far.x, last)), value(at, words, min(far.y, last)),
+    value(at, words, min(far.z, last)), value(at, words, min(far.w, last)));
+}
+
+fn value(at: u32, words: u32, position: u32) -> vec2f {
+  return unpack2x16float(v_cache[at + position * words]);
 }
 
 fn sum8(p: mat2x4f, v: array<vec2f, 8>) -> vec2f {

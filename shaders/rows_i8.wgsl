@@ -50,7 +50,7 @@ var<private> byte_units: vec4f;      // what their lowest bits stand for, invert
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   begin8();
-  let order = vec4<u32>(lane_part) ^ vec4<u32>(0u, 1u, 2u, 3u);
+  let order = order8();
   byte_masks = vec4<u32>(0xfu) << (8u * order);
   byte_units = exp2(-8.0 * vec4f(order));
   let first_pair = (group.x * THREADS + thread) * PAIRS;

@@ -12,11 +12,6 @@ fn begin8() {
 
 // All eight, of this lane's one or two.
 fn all8(own: vec2f) -> mat2x4f {
-  let words = all_words(bitcast<vec2<u32>>(own));
-  return mat2x4f(bitcast<vec4f>(words[0]), bitcast<vec4f>(words[1]));
-}
-
-fn all_words(own: vec2<u32>) -> array<vec4<u32>, 2> {
   if SHARERS == 4u {
     // In two steps, for `SwiftShader`, which broadcasts by looking at all lanes: each pair's two, then the other pair's.
     let is_odd = (lane_part & 1u) == 1u;
@@ -30,13 +25,27 @@ fn all_words(own: vec2<u32>) -> array<vec4<u32>, 2> {
     let b = select(odd, other_odd, is_late);
     let c = select(other_even, even, is_late);
     let d = select(other_odd, odd, is_late);
-    return array<vec4<u32>, 2>(vec4<u32>(a.x, b.x, c.x, d.x), vec4<u32>(a.y, b.y, c.y, d.y));
+    return mat2x4f(vec4f(a.x, b.x, c.x, d.x), vec4f(a.y, b.y, c.y, d.y));
   }
-  return array<vec4<u32>, 2>(
-    vec4<u32>(
-      subgroupBroadcast(own.x, 0u), subgroupBroadcast(own.x, 1u),
-      subgroupBroadcast(own.x, 2u), subgroupBroadcast(own.x, 3u)),
-    vec4<u32>(
-      subgroupBroadcast(own.x, 4u), subgroupBroadcast(own.x, 5u),
-      subgroupBroadcast(own.x, 6u), subgroupBroadcast(own.x, 7u)));
+  return mat2x4f(
+    subgroupBroadcast(own.x, 0u), subgroupBroadcast(own.x, 1u), subgroupBroadcast(own.x, 2u), subgroupBroadcast(own.x, 3u),
+    subgroupBroadcast(own.x, 4u), subgroupBroadcast(own.x, 5u), subgroupBroadcast(own.x, 6u), subgroupBroadcast(own.x, 7u));
+}
+
+// All eight in an order of the lane's own where that is cheaper: this lane's first one, the one beside it, the one below
+// it, the one across; then the second ones.
+fn near8(own: vec2f) -> mat2x4f {
+  if SHARERS == 4u {
+    return mat2x4f(near4(own.x), near4(own.y));
+  }
+  return all8(own);
+}
+
+fn near4(own: f32) -> vec4f {
+  return vec4f(own, quadSwapX(own), quadSwapY(own), quadSwapDiagonal(own));
+}
+
+// Which of eight the first four of near8 are, and less 4 the others.
+fn order8() -> vec4<u32> {
+  return select(vec4<u32>(0u), vec4<u32>(lane_part), SHARERS == 4u) ^ vec4<u32>(0u, 1u, 2u, 3u);
 }

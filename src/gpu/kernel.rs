@@ -324,7 +324,8 @@ impl Kernel {
     /// threads need, so many lanes of a subgroup share out among them: 4, 8, or 1 where each reads it by itself.
     #[must_use]
     pub fn attention(rows: u32, head_vecs: u32, sharers: u32) -> Self {
-        let mut constants = vec![("ROWS", rows.into()), ("P_SIZE", (rows * 64).into())];
+        let mut constants =
+            vec![("ROWS", rows.into()), ("P_SIZE", (rows * 64).into()), ("HEAD_VECS", head_vecs.into())];
         let mut files = Vec::new();
         if sharers > 1 {
             constants.push(("SHARERS", sharers.into()));

@@ -145,11 +145,10 @@ struct AttentionParams {
     n_heads: u32,
     n_groups: u32,
     head_dim: u32,
-    head_vecs: u32,
     max_seq: u32,
     stride: u32,
     scale: f32,
-    unused: u32,
+    unused: [u32; 2],
 }
 
 /// `Params` of `attention_combine.wgsl`.
@@ -446,11 +445,10 @@ impl Recorder<'_> {
             n_heads: config.n_heads as u32,
             n_groups,
             head_dim: config.head_dim as u32,
-            head_vecs: vecs,
             max_seq: self.cache.max_seq() as u32,
             stride,
             scale: 1.0 / (config.head_dim as f32).sqrt(),
-            unused: 0,
+            unused: [0; 2],
         };
         let pipeline = self.gpu.pipeline(&Kernel::attention(rows, vecs, self.cores.sharers()));
         let params = self.params.borrow_mut().add(&params);

@@ -127,8 +127,8 @@ async fn check_step(
     let step_buffer = runner.uniform("step", &[pos, n_tokens, 0, slice_len].map(|n| n as u32));
     let scale = 1.0 / (head_dim as f32).sqrt();
     let scale = scale.to_bits() as usize;
-    // n_heads, n_groups, head_dim, head_vecs, max_seq, stride, scale, padding
-    let params = [n_heads, n_groups, head_dim, head_vecs, max_seq, stride, scale, 0].map(|n| n as u32);
+    // n_heads, n_groups, head_dim, max_seq, stride, scale, padding
+    let params = [n_heads, n_groups, head_dim, max_seq, stride, scale, 0, 0].map(|n| n as u32);
     let params = runner.uniform("params", &params);
     let [q_buffer, k, v] =
         [runner.floats("q", &q), runner.storage("k", &keys.words), runner.storage("v", &values.words)];

@@ -4,13 +4,14 @@
 // Grid: x, the key-value heads; y, blocks of ROWS query rows; z, slices of the cache. The query rows of a
 // key-value head are its tokens and, within a token, its group of query heads, so that a group shares
 // every read of K and V. With one slice the result is final, else attention_combine joins the slices.
-// 64 positions at a time: first a thread scores one position for all rows, then it sums one or two words
-// of V over the positions. What all threads need, eight numbers of q or of the probabilities, comes from
+// 64 positions at a time: first a thread scores one or two positions for all rows, then it sums one or two
+// words of V over the positions. What all threads need, eight numbers of q or of the probabilities, comes from
 // q8 and p8, in an order that k8 and order8 have too: see shared/eight_own.wgsl and shared/eight_shared.wgsl.
 // What is done for every row is written out: some drivers keep an array that a loop goes through in memory.
 
 override ROWS: u32 = 8u;        // query rows a block, at most 8
 override P_SIZE: u32 = 512u;    // ROWS · TILE
+override THREADS: u32 = 64u;    // 64 or, where what all need is dear, 32; HEAD_VECS at most
 override HEAD_VECS: u32 = 16u;  // vec4f in a head, padded to whole vec4 of f16 in the cache: a multiple of 2
 
 struct Step {
@@ -37,7 +38,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;        // [n_tokens, stride]
 @group(0) @binding(6) var<storage, read_write> slices: array<f32>;     // [n_heads, n_slices, head_dim + 2]
 
-const TILE = 64u;        // cached positions at a time, one a thread
+const TILE = 64u;        // cached positions at a time
 const MASKED = -1e30;    // finite: no arithmetic on infinities
 
 // A number of every row.
@@ -46,12 +47,12 @@ alias Scores = array<vec4f, 2>;
 alias Sums = array<vec2f, 8>;
 
 var<workgroup> p_tile: array<f32, P_SIZE>;      // [ROWS, TILE] scores, then probabilities
-var<workgroup> part: array<f32, 64>;            // [ROWS, 8] parts of a row's maximum or sum
+var<workgroup> part: array<f32, THREADS>;       // [ROWS, THREADS / 8] parts of a row's maximum or sum
 var<workgroup> row_max: array<f32, 8>;
 var<workgroup> row_sum: array<f32, 8>;
 var<workgroup> row_decay: array<f32, 8>;        // what the old sums are worth under the new maximum
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) n_workgroups: vec3<u32>,
@@ -71,29 +72,37 @@ fn main(
   let last_row = min(first_row + ROWS, n_rows) - 1u;
   let begin = group.z * step.slice_len;
   let end = min(begin + step.slice_len, step.pos + last_row / params.n_groups + 1u);
-  var acc0 = Sums();  // word `thread` of V's row
-  var acc1 = Sums();  // and word `thread` + 64
+  var sums = array<Sums, 2>();  // words `thread` and `thread` + THREADS of V's row
   for (var tile = begin; tile < end; tile += TILE) {
     // Scores.
-    let t = tile + thread;
-    let k_at = (kv_head * params.max_seq + min(t, end - 1u)) * (HEAD_VECS / 2u);
+    let near_at = k_position(kv_head, min(tile + thread, end - 1u));
+    let far_at = k_position(kv_head, min(tile + THREADS + thread, end - 1u));
     // The initialiser, too, is written out: SwiftShader keeps the last round's values of a variable without one.
-    var score = Scores();
+    var score = array<Scores, 2>();
     for (var v = 0u; v < HEAD_VECS / 2u; v++) {
-      score = with_scores(score, v, k8(k_at + v));
+      var k = array<mat2x4f, 2>();
+      k[0] = k8(near_at + v);
+      if THREADS < TILE {
+        k[1] = k8(far_at + v);
+      }
+      score = with_scores(score, v, k);
     }
     for (var r = 0u; r < ROWS; r++) {
-      let seen = t < end && t <= step.pos + (first_row + r) / params.n_groups;
-      p_tile[r * TILE + thread] = select(MASKED, score[r / 4u][r % 4u] * params.scale, seen);
+      let last_seen = min(end - 1u, step.pos + (first_row + r) / params.n_groups);
+      for (var i = 0u; i < TILE / THREADS; i++) {
+        let t = i * THREADS + thread;
+        p_tile[r * TILE + t] = select(MASKED, score[i][r / 4u][r % 4u] * params.scale, tile + t <= last_seen);
+      }
     }
     workgroupBarrier();
 
-    // Maxima, probabilities and sums: eight threads a row.
-    let r = thread / 8u;
-    let lane = thread % 8u;
+    // Maxima, probabilities and sums: as many threads a row as there are.
+    let per_row = THREADS / 8u;
+    let r = thread / per_row;
+    let lane = thread % per_row;
     if r < ROWS {
       var largest = MASKED;
-      for (var i = lane; i < TILE; i += 8u) {
+      for (var i = lane; i < TILE; i += per_row) {
         largest = max(largest, p_tile[r * TILE + i]);
       }
       part[thread] = largest;
@@ -103,10 +112,10 @@ fn main(
     var sum = 0.0;
     if r < ROWS {
       largest = row_max[r];
-      for (var i = 0u; i < 8u; i++) {
-        largest = max(largest, part[r * 8u + i]);
+      for (var i = 0u; i < per_row; i++) {
+        largest = max(largest, part[r * per_row + i]);
       }
-      for (var i = lane; i < TILE; i += 8u) {
+      for (var i = lane; i < TILE; i += per_row) {
         let s = p_tile[r * TILE + i];
         let p = select(exp(s - largest), 0.0, s <= MASKED);
         p_tile[r * TILE + i] = p;
@@ -119,8 +128,8 @@ fn main(
     if r < ROWS && lane == 0u {
       let decay = exp(row_max[r] - largest);
       sum = row_sum[r] * decay;
-      for (var i = 0u; i < 8u; i++) {
-        sum += part[r * 8u + i];
+      for (var i = 0u; i < per_row; i++) {
+        sum += part[r * per_row + i];
       }
       row_sum[r] = sum;
       row_max[r] = largest;
@@ -130,19 +139,16 @@ fn main(
 
     // Values. All threads go along, though some have no word: a subgroup needs all its lanes.
     let n_here = min(TILE, end - tile);
-    acc0 = with_values(acc0, kv_head, tile, n_here, thread);
-    if 2u * HEAD_VECS > TILE {
-      acc1 = with_values(acc1, kv_head, tile, n_here, thread + TILE);
-    }
+    sums = with_values(sums, kv_head, tile, n_here, thread);
     workgroupBarrier();
   }
 
   for (var c = 0u; c < 2u; c++) {
-    let dim = 2u * (thread + c * TILE);
+    let dim = 2u * (thread + c * THREADS);
     if dim < params.head_dim {
       for (var i = 0u; i < ROWS; i++) {
         if first_row + i < n_rows {
-          let sum = select(acc0[i], acc1[i], c == 1u);
+          let sum = sums[c][i];
           if n_workgroups.z == 1u {
             let at = q_at(kv_head, first_row + i) + dim;
             let value = sum / row_sum[i];
@@ -164,59 +170,107 @@ fn main(
   }
 }
 
-// The rows' scores of a position, with eight dimensions more.
-fn with_scores(before: Scores, v: u32, k: mat2x4f) -> Scores {
+// Where the keys of a position begin.
+fn k_position(kv_head: u32, t: u32) -> u32 {
+  return (kv_head * params.max_seq + t) * (HEAD_VECS / 2u);
+}
+
+// The rows' scores of a thread's positions, with eight dimensions more.
+fn with_scores(before: array<Scores, 2>, v: u32, k: array<mat2x4f, 2>) -> array<Scores, 2> {
   var score = before;
-  score[0].x += dot8(q8(0u, v), k);
+  let a = products(q8(0u, v), k);
+  score[0][0].x += a.x;
+  score[1][0].x += a.y;
   if ROWS > 1u {
-    score[0].y += dot8(q8(1u, v), k);
+    let b = products(q8(1u, v), k);
+    score[0][0].y += b.x;
+    score[1][0].y += b.y;
   }
   if ROWS > 2u {
-    score[0].z += dot8(q8(2u, v), k);
+    let c = products(q8(2u, v), k);
+    score[0][0].z += c.x;
+    score[1][0].z += c.y;
   }
   if ROWS > 3u {
-    score[0].w += dot8(q8(3u, v), k);
+    let d = products(q8(3u, v), k);
+    score[0][0].w += d.x;
+    score[1][0].w += d.y;
   }
   if ROWS > 4u {
-    score[1].x += dot8(q8(4u, v), k);
-    score[1].y += dot8(q8(5u, v), k);
-    score[1].z += dot8(q8(6u, v), k);
-    score[1].w += dot8(q8(7u, v), k);
+    let e = products(q8(4u, v), k);
+    let f = products(q8(5u, v), k);
+    let g = products(q8(6u, v), k);
+    let h = products(q8(7u, v), k);
+    score[0][1] += vec4f(e.x, f.x, g.x, h.x);
+    score[1][1] += vec4f(e.y, f.y, g.y, h.y);
   }
   return score;
+}
+
+fn products(q: mat2x4f, k: array<mat2x4f, 2>) -> vec2f {
+  var scores = vec2f(dot8(q, k[0]), 0.0);
+  if THREADS < TILE {
+    scores.y = dot8(q, k[1]);
+  }
+  return scores;
 }
 
 fn dot8(a: mat2x4f, b: mat2x4f) -> f32 {
   return dot(a[0], b[0]) + dot(a[1], b[1]);
 }
 
-// The rows' sums with `n_here` positions from `tile` on: of a word of V past the last, that again.
-fn with_values(before: Sums, kv_head: u32, tile: u32, n_here: u32, word: u32) -> Sums {
+// The rows' sums with `n_here` positions from `tile` on: of words of V past the last, that again.
+fn with_values(before: array<Sums, 2>, kv_head: u32, tile: u32, n_here: u32, word: u32) -> array<Sums, 2> {
   let words = 2u * HEAD_VECS;
-  let v_at = (kv_head * params.max_seq + tile) * words + min(word, words - 1u);
-  var acc = Sums(
-    row_decay[0] * before[0], row_decay[1] * before[1], row_decay[2] * before[2], row_decay[3] * before[3],
-    row_decay[4] * before[4], row_decay[5] * before[5], row_decay[6] * before[6], row_decay[7] * before[7]);
+  let row_at = (kv_head * params.max_seq + tile) * words;
+  let near_at = row_at + min(word, words - 1u);
+  let far_at = row_at + min(word + THREADS, words - 1u);
+  var sums = before;
+  sums[0] = decayed(sums[0]);
+  if words > THREADS {
+    sums[1] = decayed(sums[1]);
+  }
   for (var j = 0u; j < n_here; j += 8u) {
-    let v = values8(v_at, words, j, n_here - 1u);
-    acc[0] += sum8(p8(j), v);
+    var v = array<array<vec2f, 8>, 2>();
+    v[0] = values8(near_at, words, j, n_here - 1u);
+    if words > THREADS {
+      v[1] = values8(far_at, words, j, n_here - 1u);
+    }
+    sums = with_row(sums, 0u, j, v);
     if ROWS > 1u {
-      acc[1] += sum8(p8(TILE + j), v);
+      sums = with_row(sums, 1u, j, v);
     }
     if ROWS > 2u {
-      acc[2] += sum8(p8(2u * TILE + j), v);
+      sums = with_row(sums, 2u, j, v);
     }
     if ROWS > 3u {
-      acc[3] += sum8(p8(3u * TILE + j), v);
+      sums = with_row(sums, 3u, j, v);
     }
     if ROWS > 4u {
-      acc[4] += sum8(p8(4u * TILE + j), v);
-      acc[5] += sum8(p8(5u * TILE + j), v);
-      acc[6] += sum8(p8(6u * TILE + j), v);
-      acc[7] += sum8(p8(7u * TILE + j), v);
+      sums = with_row(sums, 4u, j, v);
+      sums = with_row(sums, 5u, j, v);
+      sums = with_row(sums, 6u, j, v);
+      sums = with_row(sums, 7u, j, v);
     }
   }
-  return acc;
+  return sums;
+}
+
+fn with_row(before: array<Sums, 2>, row: u32, j: u32, v: array<array<vec2f, 8>, 2>) -> array<Sums, 2> {
+  var sums = before;
+  let p = p8(row * TILE + j);
+  sums[0][row] += sum8(p, v[0]);
+  if 2u * HEAD_VECS > THREADS {
+    sums[1][row] += sum8(p, v[1]);
+  }
+  return sums;
+}
+
+// Under the new maxima.
+fn decayed(sums: Sums) -> Sums {
+  return Sums(
+    row_decay[0] * sums[0], row_decay[1] * sums[1], row_decay[2] * sums[2], row_decay[3] * sums[3],
+    row_decay[4] * sums[4], row_decay[5] * sums[5], row_decay[6] * sums[6], row_decay[7] * sums[7]);
 }
 
 // A word of V, two numbers, of eight positions; past the last, whose probability is 0, that again.

@@ -324,8 +324,14 @@ impl Kernel {
     /// threads need, so many lanes of a subgroup share out among them: 4, 8, or 1 where each reads it by itself.
     #[must_use]
     pub fn attention(rows: u32, head_vecs: u32, sharers: u32) -> Self {
-        let mut constants =
-            vec![("ROWS", rows.into()), ("P_SIZE", (rows * 64).into()), ("HEAD_VECS", head_vecs.into())];
+        // A thread has at most two words of V, of which a row has two for each vec4 of f32.
+        let threads = if sharers > 1 && head_vecs <= 32 { 32 } else { 64 };
+        let mut constants = vec![
+            ("ROWS", rows.into()),
+            ("P_SIZE", (rows * 64).into()),
+            ("HEAD_VECS", head_vecs.into()),
+            ("THREADS", threads.into()),
+        ];
         let mut files = Vec::new();
         if sharers > 1 {
             constants.push(("SHARERS", sharers.into()));

@@ -3,7 +3,7 @@
 // words are loaded, which is what takes those devices longest. For types of four bits, whose words lie as in Q4_0.
 //
 // SwiftShader keeps little in registers, and hardly anything through a loop: one sum is computed after another, and of
-// a chunk everything is written out. A lane takes the columns in an order of its own, so that it can use those that its
+// half a chunk everything is written out. A lane takes the columns in an order of its own, so that it can use those that its
 // neighbours have loaded as they come: its own, the one beside it, below it, and across.
 //
 // Grid: x, THREADS threads a workgroup; y, eight tokens.
@@ -60,16 +60,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let rows3 = rows_of(first_pair + 3u);
   var y: array<Sums, 8>;
   for (var chunk = 0u; chunk < params.n_chunks; chunk++) {
-    let at = 2u * (group.y * params.n_chunks + chunk);
-    let halves = array<Half, 2>(load_half(at), load_half(at + 1u));
-    y[0] = with_chunk(y[0], rows0.x, chunk, halves);
-    y[1] = with_chunk(y[1], rows0.y, chunk, halves);
-    y[2] = with_chunk(y[2], rows1.x, chunk, halves);
-    y[3] = with_chunk(y[3], rows1.y, chunk, halves);
-    y[4] = with_chunk(y[4], rows2.x, chunk, halves);
-    y[5] = with_chunk(y[5], rows2.y, chunk, halves);
-    y[6] = with_chunk(y[6], rows3.x, chunk, halves);
-    y[7] = with_chunk(y[7], rows3.y, chunk, halves);
+    let s = array<mat2x2f, 8>(
+      scales(rows0.x, chunk), scales(rows0.y, chunk), scales(rows1.x, chunk), scales(rows1.y, chunk),
+      scales(rows2.x, chunk), scales(rows2.y, chunk), scales(rows3.x, chunk), scales(rows3.y, chunk));
+    for (var i = 0u; i < 2u; i++) {
+      let half = load_half(2u * (group.y * params.n_chunks + chunk) + i);
+      y[0] = with_half(y[0], rows0.x, chunk, i, s[0], half);
+      y[1] = with_half(y[1], rows0.y, chunk, i, s[1], half);
+      y[2] = with_half(y[2], rows1.x, chunk, i, s[2], half);
+      y[3] = with_half(y[3], rows1.y, chunk, i, s[3], half);
+      y[4] = with_half(y[4], rows2.x, chunk, i, s[4], half);
+      y[5] = with_half(y[5], rows2.y, chunk, i, s[5], half);
+      y[6] = with_half(y[6], rows3.x, chunk, i, s[6], half);
+      y[7] = with_half(y[7], rows3.y, chunk, i, s[7], half);
+    }
   }
 
   for (var t = 0u; t < TOKENS; t++) {
@@ -113,15 +117,12 @@ fn sum_of(x: Eight) -> i32 {
   return x.a.x + x.a.y + x.a.z + x.a.w + x.b.x + x.b.y + x.b.z + x.b.w;
 }
 
-fn with_chunk(before: Sums, row: u32, chunk: u32, halves: array<Half, 2>) -> Sums {
-  let words = quants[row * params.n_chunks + chunk];
-  let s = scales(row, chunk);
-  let y = with_half(before, words.xy, s[0].x, s[1].x, halves[0]);
-  return with_half(y, words.zw, s[0].y, s[1].y, halves[1]);
-}
-
-fn with_half(before: Sums, words: vec2<u32>, scale: f32, offset: f32, half: Half) -> Sums {
-  let q = array<Eight, 2>(nibbles(words.x), nibbles(words.y));
+// The sums of a row with the half chunk `i` of a chunk.
+fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: mat2x2f, half: Half) -> Sums {
+  let at = row * params.n_chunks + chunk;
+  let q = array<Eight, 2>(nibbles(quants[at][2u * i]), nibbles(quants[at][2u * i + 1u]));
+  let scale = select(s[0].x, s[0].y, i == 1u);
+  let offset = select(s[1].x, s[1].y, i == 1u);
   let sums = vec4<i32>(
     product(q, half.x[0][0], half.x[1][0], half.sums.x), product(q, half.x[0][1], half.x[1][1], half.sums.y),
     product(q, half.x[0][2], half.x[1][2], half.sums.z), product(q, half.x[0][3], half.x[1][3], half.sums.w));

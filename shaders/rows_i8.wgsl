@@ -14,18 +14,18 @@ const PAIRS = 4u;
 const TOKENS = 8u;
 
 // What the sums in a word are counted from, lest the low one be negative: sixteen products are within 15·127·16 = 30480.
-const ZERO = 32768;
+const ZERO = 32768u;
 
 // The bits of 2^23, which leaves a small number that is added to it in a float's lowest bits.
-const MAGIC = 0x4b000000;
+const MAGIC = 0x4b000000u;
 
-@group(0) @binding(2) var<storage, read> x: array<vec4<i32>>;    // [n_tokens / 8, columns]: tokens 2k, 2k + 1 in word k
+@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;    // [n_tokens / 8, columns]: tokens 2k, 2k + 1 in word k
 @group(0) @binding(3) var<storage, read> x_scales: array<vec4f>; // [n_tokens / 8, n_chunks, 2 halves]: even, odd tokens
 
 // Of eight columns of a chunk the first four, and the others, in the lane's order.
 struct Eight {
-  a: vec4<i32>,
-  b: vec4<i32>,
+  a: vec4<u32>,
+  b: vec4<u32>,
 }
 
 // Eight columns of x, by words.
@@ -40,7 +40,7 @@ struct Sums {
 // Half a chunk of x.
 struct Half {
   x: array<X8, 2>,
-  sums: vec4<i32>,
+  sums: vec4<u32>,
   scale: Sums,
 }
 
@@ -93,7 +93,7 @@ fn rows_of(pair: u32) -> vec2<u32> {
 
 fn load_half(half: u32) -> Half {
   let x16 = array<X8, 2>(load8(16u * half), load8(16u * half + 8u));
-  let sums = vec4<i32>(
+  let sums = vec4<u32>(
     sum_of(x16[0][0]) + sum_of(x16[1][0]), sum_of(x16[0][1]) + sum_of(x16[1][1]),
     sum_of(x16[0][2]) + sum_of(x16[1][2]), sum_of(x16[0][3]) + sum_of(x16[1][3]));
   let scale = all8(vec2f(x_scales[2u * half][lane_part], x_scales[2u * half + 1u][lane_part]));
@@ -109,11 +109,11 @@ fn load8(at: u32) -> X8 {
 }
 
 // A lane's own number and its neighbours'.
-fn four(own: i32) -> vec4<i32> {
-  return vec4<i32>(own, quadSwapX(own), quadSwapY(own), quadSwapDiagonal(own));
+fn four(own: u32) -> vec4<u32> {
+  return vec4<u32>(own, quadSwapX(own), quadSwapY(own), quadSwapDiagonal(own));
 }
 
-fn sum_of(x: Eight) -> i32 {
+fn sum_of(x: Eight) -> u32 {
   return x.a.x + x.a.y + x.a.z + x.a.w + x.b.x + x.b.y + x.b.z + x.b.w;
 }
 
@@ -123,7 +123,7 @@ fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: mat2x2f, half: Half)
   let q = array<Eight, 2>(nibbles(quants[at][2u * i]), nibbles(quants[at][2u * i + 1u]));
   let scale = select(s[0].x, s[0].y, i == 1u);
   let offset = select(s[1].x, s[1].y, i == 1u);
-  let sums = vec4<i32>(
+  let sums = vec4<u32>(
     product(q, half.x[0][0], half.x[1][0], half.sums.x), product(q, half.x[0][1], half.x[1][1], half.sums.y),
     product(q, half.x[0][2], half.x[1][2], half.sums.z), product(q, half.x[0][3], half.x[1][3], half.sums.w));
   var y = before;
@@ -135,21 +135,21 @@ fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: mat2x2f, half: Half)
 // Each of eight numbers, and MAGIC.
 fn nibbles(word: u32) -> Eight {
   return Eight(
-    vec4<i32>(
+    vec4<u32>(
       number(word, byte_masks.x, byte_units.x), number(word, byte_masks.y, byte_units.y),
       number(word, byte_masks.z, byte_units.z), number(word, byte_masks.w, byte_units.w)),
-    vec4<i32>(
+    vec4<u32>(
       number(word >> 4u, byte_masks.x, byte_units.x), number(word >> 4u, byte_masks.y, byte_units.y),
       number(word >> 4u, byte_masks.z, byte_units.z), number(word >> 4u, byte_masks.w, byte_units.w)));
 }
 
 // Multiplied down instead of shifted, which would be done lane by lane.
-fn number(word: u32, mask: u32, unit: f32) -> i32 {
-  return bitcast<i32>(f32(i32(word & mask)) * unit + bitcast<f32>(MAGIC));
+fn number(word: u32, mask: u32, unit: f32) -> u32 {
+  return bitcast<u32>(f32(i32(word & mask)) * unit + bitcast<f32>(MAGIC));
 }
 
-// Sixteen columns of a word, counted from ZERO; `x_sum` of it takes off what MAGIC contributed.
-fn product(q: array<Eight, 2>, x0: Eight, x1: Eight, x_sum: i32) -> i32 {
+// Integers that wrap are u32: browsers compute those as they are. Sixteen columns of a word, counted from ZERO; `x_sum` of it takes off what MAGIC contributed.
+fn product(q: array<Eight, 2>, x0: Eight, x1: Eight, x_sum: u32) -> u32 {
   return ZERO - MAGIC * x_sum
     + q[0].a.x * x0.a.x + q[0].a.y * x0.a.y + q[0].a.z * x0.a.z + q[0].a.w * x0.a.w
     + q[0].b.x * x0.b.x + q[0].b.y * x0.b.y + q[0].b.z * x0.b.z + q[0].b.w * x0.b.w
@@ -158,12 +158,12 @@ fn product(q: array<Eight, 2>, x0: Eight, x1: Eight, x_sum: i32) -> i32 {
 }
 
 // What sums in words, counted from ZERO, stand for: of the even tokens, and of the odd ones.
-fn low(sums: vec4<i32>) -> vec4f {
-  return vec4f(sums & vec4<i32>(0xffff)) - f32(ZERO);
+fn low(sums: vec4<u32>) -> vec4f {
+  return vec4f(vec4<i32>(sums & vec4<u32>(0xffffu))) - f32(ZERO);
 }
 
-fn high(sums: vec4<i32>) -> vec4f {
-  return vec4f(sums & vec4<i32>(-0x10000)) * 0x1p-16;
+fn high(sums: vec4<u32>) -> vec4f {
+  return vec4f(vec4<i32>(sums & vec4<u32>(0xffff0000u))) * 0x1p-16;
 }
 
 fn of_token(y: Sums, token: u32) -> f32 {

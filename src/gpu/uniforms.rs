@@ -44,7 +44,8 @@ impl<'a> Uniforms<'a> {
             self.flush();
             self.buffer = block(self.gpu);
         }
-        let uniform = Uniform { buffer: self.buffer.clone(), offset: self.bytes.len() as u64, size: value.len() as u64 };
+        let uniform =
+            Uniform { buffer: self.buffer.clone(), offset: self.bytes.len() as u64, size: value.len() as u64 };
         self.bytes.extend_from_slice(value);
         self.bytes.resize(self.bytes.len().next_multiple_of(BINDING_ALIGNMENT as usize), 0);
         uniform

@@ -175,8 +175,8 @@ struct Buffers {
     rope: wgpu::Buffer,      // [max_seq, head_dim / 2] cos, sin
     step: wgpu::Buffer,      // Step
     head_step: wgpu::Buffer, // Step of the output projection
-    /// Where a kernel wants x rounded: its words and their scales.
-    rounded: Option<[wgpu::Buffer; 2]>,
+    /// x rounded, for kernels that want it so: words, and their scales.
+    rounded: [wgpu::Buffer; 2],
 }
 
 /// The plans of a model, and the buffers they run in.
@@ -201,7 +201,7 @@ impl Plans {
         cache: &Cache,
         cores: &Cores,
     ) -> Result<Self> {
-        let buffers = Buffers::new(gpu, config, cache.max_seq(), cores);
+        let buffers = Buffers::new(gpu, config, cache.max_seq());
         let params = RefCell::new(Uniforms::new(gpu));
         let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers, params };
         let (few, head_few) = (recorder.forward(Count::One)?, recorder.head(Count::One)?);
@@ -282,7 +282,7 @@ impl Plans {
 }
 
 impl Buffers {
-    fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize, cores: &Cores) -> Self {
+    fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
         use wgpu::BufferUsages as Usage;
         let sizes = Sizes::new(config, max_seq);
         let step = || gpu.uniform("step", &Step::default());
@@ -300,7 +300,7 @@ impl Buffers {
             rope,
             step: step(),
             head_step: step(),
-            rounded: cores.round().then(|| sizes.rounded.map(|bytes| gpu.storage("rounded", bytes))),
+            rounded: sizes.rounded.map(|bytes| gpu.storage("rounded", bytes)),
         }
     }
 }
@@ -483,10 +483,8 @@ impl Recorder<'_> {
             let pipeline = self.gpu.pipeline(&Kernel::product(core, dtype, epilogue, is_normalised));
             let params = ProductParams::new(self.config, self.cache.max_seq(), product.y_width, piece, id);
             let mut x = [whole(product.x), product.norm.clone()];
-            if let Some(rounded) = &self.buffers.rounded
-                && core == Core::RowsI8
-            {
-                let rounded = rounded.each_ref().map(whole);
+            if core == Core::RowsI8 {
+                let rounded = self.buffers.rounded.each_ref().map(whole);
                 if rounded_chunks.replace(params.n_chunks) != Some(params.n_chunks) {
                     let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
                     let [plain, norm] = x;

@@ -12,7 +12,6 @@ use web_time::Instant;
 
 use super::blueprint::{Blueprint, MatrixId};
 use super::forward::{ProductParams, role};
-use super::rounding::{RoundParams, round, rounded_bytes};
 use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -164,11 +163,6 @@ impl Cores {
         all.find(|core| core.takes(dtype)).copied().unwrap_or(Core::MatMul(Numbers::F32))
     }
 
-    /// Whether a kernel in use wants x rounded before.
-    pub(super) fn round(&self) -> bool {
-        self.dtypes.iter().any(|dtype| self.get(Count::Many, *dtype) == Core::RowsI8)
-    }
-
     /// Lanes that share out what all threads of attention need: as those of products do.
     pub(super) fn sharers(&self) -> u32 {
         match self.one.first() {
@@ -191,10 +185,6 @@ impl Cores {
             if choice.remembered.is_none() {
                 for core in &choice.candidates {
                     let _compiled = gpu.pipeline(&choice.kernel(*core));
-                }
-                if choice.candidates.contains(&Core::RowsI8) {
-                    let (_, is_normalised) = role(choice.id);
-                    let _compiled = gpu.pipeline(&Kernel::round(is_normalised));
                 }
             }
         }
@@ -225,7 +215,7 @@ impl Cores {
     /// What is not chosen yet.
     fn choices<'a>(&self, gpu: &Gpu, blueprint: &Blueprint, weights: &'a Weights) -> Result<Vec<Choice<'a>>> {
         let mut choices = Vec::new();
-        if !matches!(self.kernels, Kernels::Auto | Kernels::Exact) || !gpu.offer().timestamps {
+        if !matches!(self.kernels, Kernels::Auto | Kernels::Exact) || !gpu.offer().timestamps || is_known(gpu) {
             return Ok(choices);
         }
         let config = blueprint.config()?;
@@ -262,7 +252,13 @@ impl Cores {
     }
 }
 
-/// The kernels to choose from; the first wherever nothing is measured.
+/// Whether it is known what is fastest. Software adapters of four lanes are `SwiftShader`, which takes as long to compile
+/// what would be measured as to load a small model.
+fn is_known(gpu: &Gpu) -> bool {
+    gpu.is_software() && (4..8).contains(&gpu.offer().subgroup)
+}
+
+/// The kernels to choose from, where they take a type; the first wherever nothing is measured.
 fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
     let shape = |lanes: u32, groups, pairs, numbers| {
@@ -272,7 +268,6 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     let mut all: Vec<Core> = match (gpu.is_software(), count) {
         (true, _) => {
             let [tokens, rounded_tokens] = if count == Count::One { [1, 1] } else { [ROWS_TOKENS, 4] };
-            // Four lanes mean `SwiftShader`, which compiles for long what is known to be slower.
             let sharers: &[u32] = match subgroup {
                 _ if kernels == Kernels::Baseline => &[1],
                 8.. => &[8, 1],
@@ -281,8 +276,8 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
             };
             let plain = MatVecShape { lanes: 8, groups: 4, pairs: 4, tokens: rounded_tokens, ..MatVecShape::default() };
             let mut all: Vec<_> = sharers.iter().map(|sharers| Core::Rows { tokens, sharers: *sharers }).collect();
-            if count == Count::Many && subgroup >= 4 {
-                all.push(Core::RowsI8);
+            if count == Count::Many && (kernels == Kernels::Rounded || is_known(gpu)) && subgroup >= 4 {
+                all.insert(0, Core::RowsI8);
             }
             if kernels == Kernels::Rounded {
                 all.push(Core::MatVec(MatVecShape { numbers: Numbers::I8, ..plain }));
@@ -365,8 +360,6 @@ struct Bench<'a> {
     step: Step,
     step_buffer: wgpu::Buffer,
     x: wgpu::Buffer,
-    /// x rounded, and the scales, where a candidate wants that.
-    rounded: [wgpu::Buffer; 2],
     y: wgpu::Buffer,
     y_width: usize,
     /// All buffers, to be destroyed.
@@ -387,8 +380,7 @@ impl<'a> Bench<'a> {
             _ => config.hidden_size,
         });
         // Between -1 and 1. Its first row is the norm, too.
-        let cols = 32 * choice.pieces[0].shape.layout.n_chunks;
-        let x: Vec<f32> = (0..n_tokens as usize * cols)
+        let x: Vec<f32> = (0..n_tokens as usize * 32 * choice.pieces[0].shape.layout.n_chunks)
             .map(|i| noise(i) as f32 / (1_u32 << 31) as f32 - 1.0)
             .collect();
         let y = vec![0.0_f32; n_tokens as usize * y_width];
@@ -396,30 +388,7 @@ impl<'a> Bench<'a> {
         let buffer = |bytes: &[u8]| scratch_buffer(gpu, &scratch, bytes);
         let step_buffer = buffer(bytemuck::bytes_of(&step));
         let (x, y) = (buffer(bytemuck::cast_slice(&x)), buffer(bytemuck::cast_slice(&y)));
-        let rounded = rounded_bytes(n_tokens as usize, cols).map(|bytes| buffer(&vec![0; bytes as usize]));
-        let bench = Self { gpu, config, choice, step, step_buffer, x, rounded, y, y_width, scratch };
-        if choice.candidates.contains(&Core::RowsI8) {
-            bench.round();
-        }
-        bench
-    }
-
-    /// Rounds x.
-    fn round(&self) {
-        let params = RoundParams::new(&self.params(self.choice.pieces[0]));
-        let params = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
-        let [words, scales] = &self.rounded;
-        let parts = [&self.step_buffer, &params, &self.x, &self.x, words, scales];
-        let (_, is_normalised) = role(self.choice.id);
-        let dispatch = round(self.gpu, is_normalised, parts.map(wgpu::Buffer::as_entire_buffer_binding));
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("round") };
-        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
-        dispatch.encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), &self.step);
-        self.gpu.queue.submit([encoder.finish()]);
-    }
-
-    fn params(&self, piece: &Piece) -> ProductParams {
-        ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id)
+        Self { gpu, config, choice, step, step_buffer, x, y, y_width, scratch }
     }
 
     /// The candidate to use.
@@ -514,10 +483,9 @@ impl<'a> Bench<'a> {
 
     fn dispatch(&self, core: Core, piece: &Piece) -> Dispatch {
         let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
-        let params = self.params(piece);
+        let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
         let uniform = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
-        let [x, norm] = if core == Core::RowsI8 { self.rounded.each_ref() } else { [&self.x, &self.x] };
-        let buffers = [&self.step_buffer, &uniform, x, norm, &piece.quants, piece.aux(), &self.y];
+        let buffers = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux(), &self.y];
         let group = pipeline.bind(self.gpu, &buffers);
         Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) }
     }

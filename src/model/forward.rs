@@ -487,19 +487,15 @@ impl Recorder<'_> {
                 let rounded = self.buffers.rounded.each_ref().map(whole);
                 if rounded_chunks.replace(params.n_chunks) != Some(params.n_chunks) {
                     let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
-                    let [plain, norm] = x;
-                    let [words, scales] = rounded.clone();
-                    let parts = [whole(product.step), uniform.binding(), plain, norm, words, scales];
+                    let parts = [whole(product.step), uniform.binding()].into_iter().chain(x).chain(rounded.clone());
                     plan.dispatches.push(round(self.gpu, is_normalised, parts));
                 }
                 x = rounded;
             }
             let uniform = self.params.borrow_mut().add(&params);
-            let [x, norm] = x;
-            let inputs = [whole(product.step), uniform.binding(), x, norm];
+            let inputs = [whole(product.step), uniform.binding()].into_iter().chain(x);
             let others = [&[&piece.quants, piece.aux()], product.outputs].concat();
-            let parts = inputs.into_iter().chain(others.into_iter().map(whole));
-            let group = pipeline.bind_parts(self.gpu, parts);
+            let group = pipeline.bind_parts(self.gpu, inputs.chain(others.into_iter().map(whole)));
             let work = Work {
                 bytes: piece.shape.bytes(),
                 flops_per_token: 2 * (piece.shape.n_rows * params.cols as usize) as u64,

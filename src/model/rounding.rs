@@ -36,7 +36,11 @@ pub(super) fn rounded_bytes(n_tokens: usize, cols: usize) -> [u64; 2] {
 
 /// The dispatch that rounds x. `parts`: the step, [`RoundParams`], x, the norm (not read without `has_norm`), and what
 /// is written, the words and their scales.
-pub(super) fn round(gpu: &Gpu, has_norm: bool, parts: [wgpu::BufferBinding<'_>; 6]) -> Dispatch {
+pub(super) fn round<'a>(
+    gpu: &Gpu,
+    has_norm: bool,
+    parts: impl IntoIterator<Item = wgpu::BufferBinding<'a>>,
+) -> Dispatch {
     let pipeline = gpu.pipeline(&Kernel::round(has_norm));
     let group = pipeline.bind_parts(gpu, parts);
     let tokens = Extent::Tokens { each: 1, block: ROWS_TOKENS };

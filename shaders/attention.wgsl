@@ -11,7 +11,7 @@
 
 override ROWS: u32 = 8u;        // query rows a block, at most 8
 override P_SIZE: u32 = 512u;    // ROWS · TILE
-override THREADS: u32 = 64u;    // 64 or, where what all need is dear, 32; HEAD_VECS at most
+override THREADS: u32 = 64u;    // 64 or, where what all need is dear, 32; at least HEAD_VECS
 override HEAD_VECS: u32 = 16u;  // vec4f in a head, padded to whole vec4 of f16 in the cache: a multiple of 2
 
 struct Step {

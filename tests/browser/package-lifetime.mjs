@@ -14,6 +14,8 @@ const ROUNDS = (name) => Number(process.env.HELIUM_ROUNDS ?? (name === 'chromium
 const WARM = 3;
 /** What a browser's processes may differ by from one moment to another; a worker that stays takes more in few rounds. */
 const NOISE = 32 << 20;
+/** Times that memory is looked at, each after a second. */
+const TRIES = 20;
 const LIMIT = 120;
 
 export async function testLifetime(browser, page, call) {
@@ -67,11 +69,16 @@ export async function testLifetime(browser, page, call) {
     const first = await call('rounds', WEIGHTS, WARM);
     const before = await memory(browser, page);
     const rest = await call('rounds', WEIGHTS, rounds - first.length);
-    const after = await memory(browser, page);
     for (const round of [...first, ...rest]) assert.deepEqual(round, first[0], 'the engine tells the same sizes each time');
-    for (const [what, bytes] of Object.entries(before)) {
-      assert.ok(after[what] - bytes < (what === 'heap' ? 1 << 20 : NOISE), `${what}: ${bytes} bytes before, ${after[what]} after`);
+    let grown;
+    // A busy browser gives back late what a device and its kernels took.
+    for (let tries = 0; tries < TRIES && grown?.length !== 0; tries += 1) {
+      const after = await memory(browser, page);
+      grown = Object.entries(before)
+        .filter(([what, bytes]) => after[what] - bytes >= (what === 'heap' ? 1 << 20 : NOISE))
+        .map(([what, bytes]) => `${what}: ${bytes} bytes before, ${after[what]} after`);
     }
+    assert.deepEqual(grown, []);
   });
 
   let strict;

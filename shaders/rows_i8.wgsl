@@ -134,13 +134,14 @@ fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: mat2x2f, half: Half)
 
 // Each of eight numbers, and MAGIC.
 fn nibbles(word: u32) -> Eight {
+  let high = word >> 4u;
   return Eight(
     vec4<u32>(
       number(word, byte_masks.x, byte_units.x), number(word, byte_masks.y, byte_units.y),
       number(word, byte_masks.z, byte_units.z), number(word, byte_masks.w, byte_units.w)),
     vec4<u32>(
-      number(word >> 4u, byte_masks.x, byte_units.x), number(word >> 4u, byte_masks.y, byte_units.y),
-      number(word >> 4u, byte_masks.z, byte_units.z), number(word >> 4u, byte_masks.w, byte_units.w)));
+      number(high, byte_masks.x, byte_units.x), number(high, byte_masks.y, byte_units.y),
+      number(high, byte_masks.z, byte_units.z), number(high, byte_masks.w, byte_units.w)));
 }
 
 // Multiplied down instead of shifted, which would be done lane by lane.

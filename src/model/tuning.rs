@@ -165,10 +165,11 @@ impl Cores {
 
     /// Lanes that share out what all threads of attention need: as those of products do.
     pub(super) fn sharers(&self) -> u32 {
-        match self.one.first() {
-            Some(Core::Rows { sharers, .. }) => *sharers,
-            _ => 1,
-        }
+        let sharers = self.one.iter().find_map(|core| match core {
+            Core::Rows { sharers, .. } => Some(*sharers),
+            _ => None,
+        });
+        sharers.unwrap_or(1)
     }
 
     /// The first is used where nothing was measured.

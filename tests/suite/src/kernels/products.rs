@@ -1,4 +1,4 @@
-//! `matvec`, `matmul` and `rows` with every dtype and every epilogue.
+//! `matvec`, `matmul`, `rows` and `rows_i8` with every dtype and every epilogue.
 
 use helium_webgpu::format::Dtype;
 use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers};
@@ -326,17 +326,16 @@ fn dispatch(
     // Without a norm nobody may read one.
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
-    let n_blocks = n_tokens.div_ceil(8);
-    let n_cols = 32 * params.n_chunks as usize;
-    let [words, scales] = [n_blocks * n_cols * 4, n_blocks * n_cols / 2].map(|len| runner.poisoned("rounded", len));
-    let [x, norm] = if core == Core::RowsI8 {
+    let rounded = (core == Core::RowsI8).then(|| {
+        let n_blocks = n_tokens.div_ceil(8);
+        let n_cols = 32 * params.n_chunks as usize;
+        let [words, scales] = [n_blocks * n_cols * 4, n_blocks * n_cols / 2].map(|len| runner.poisoned("rounded", len));
         let round = runner.uniform("params", &[params.n_chunks, params.x_stride, params.cols, params.eps.to_bits()]);
         let buffers = [&step, &round, &input.x_buffer, norm, &words, &scales];
         runner.run(&Kernel::round(has_norm), &buffers, [1, n_blocks as u32, 1]);
-        [&words, &scales]
-    } else {
-        [&input.x_buffer, norm]
-    };
+        [words, scales]
+    });
+    let [x, norm] = rounded.as_ref().map_or([&input.x_buffer, norm], <[wgpu::Buffer; 2]>::each_ref);
     let inputs = [&step, &params_buffer, x, norm, &weights.quants, &weights.aux];
     let step_values = Step { n_tokens: n_tokens as u32, ..Step::default() };
     let grid = core.grid(params.n_pairs).map(|extent| extent.resolve(&step_values));

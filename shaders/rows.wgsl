@@ -79,14 +79,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       scale[t] = inverseSqrt(squares[t / 4u][t % 4u] / f32(params.cols) + params.eps);
     }
   }
-  var y = array<Sums, 4>(y0, y1, y2, y3);
   for (var t = 0u; t < TOKENS; t++) {
-    for (var pair = 0u; pair < PAIRS; pair++) {
-      if first_token + t < step.n_tokens && first_pair + pair < params.n_pairs {
-        store_pair(first_token + t, first_pair + pair, y[pair][t / 4u][t % 4u] * scale[t]);
-      }
+    results[t * PAIRS] = y0[t / 4u][t % 4u] * scale[t];
+    if PAIRS > 1u {
+      results[t * PAIRS + 1u] = y1[t / 4u][t % 4u] * scale[t];
+    }
+    if PAIRS > 2u {
+      results[t * PAIRS + 2u] = y2[t / 4u][t % 4u] * scale[t];
+      results[t * PAIRS + 3u] = y3[t / 4u][t % 4u] * scale[t];
     }
   }
+  store_rows(first_token, first_pair);
 }
 
 // The rows of a pair. Past the last pair, that again: lanes that share x all go along.

@@ -58,32 +58,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let rows1 = rows_of(first_pair + 1u);
   let rows2 = rows_of(first_pair + 2u);
   let rows3 = rows_of(first_pair + 3u);
+  var rows = array<u32, 8>(rows0.x, rows0.y, rows1.x, rows1.y, rows2.x, rows2.y, rows3.x, rows3.y);
   var y: array<Sums, 8>;
   for (var chunk = 0u; chunk < params.n_chunks; chunk++) {
-    let s = array<mat2x2f, 8>(
-      scales(rows0.x, chunk), scales(rows0.y, chunk), scales(rows1.x, chunk), scales(rows1.y, chunk),
-      scales(rows2.x, chunk), scales(rows2.y, chunk), scales(rows3.x, chunk), scales(rows3.y, chunk));
+    // In a loop after all: what unpacks scales takes long to compile.
+    var s = array<mat2x2f, 8>();
+    for (var r = 0u; r < 8u; r++) {
+      s[r] = scales(rows[r], chunk);
+    }
     for (var i = 0u; i < 2u; i++) {
       let half = load_half(2u * (group.y * params.n_chunks + chunk) + i);
-      y[0] = with_half(y[0], rows0.x, chunk, i, s[0], half);
-      y[1] = with_half(y[1], rows0.y, chunk, i, s[1], half);
-      y[2] = with_half(y[2], rows1.x, chunk, i, s[2], half);
-      y[3] = with_half(y[3], rows1.y, chunk, i, s[3], half);
-      y[4] = with_half(y[4], rows2.x, chunk, i, s[4], half);
-      y[5] = with_half(y[5], rows2.y, chunk, i, s[5], half);
-      y[6] = with_half(y[6], rows3.x, chunk, i, s[6], half);
-      y[7] = with_half(y[7], rows3.y, chunk, i, s[7], half);
+      y[0] = with_half(y[0], rows[0], chunk, i, s[0], half);
+      y[1] = with_half(y[1], rows[1], chunk, i, s[1], half);
+      y[2] = with_half(y[2], rows[2], chunk, i, s[2], half);
+      y[3] = with_half(y[3], rows[3], chunk, i, s[3], half);
+      y[4] = with_half(y[4], rows[4], chunk, i, s[4], half);
+      y[5] = with_half(y[5], rows[5], chunk, i, s[5], half);
+      y[6] = with_half(y[6], rows[6], chunk, i, s[6], half);
+      y[7] = with_half(y[7], rows[7], chunk, i, s[7], half);
     }
   }
 
-  for (var t = 0u; t < TOKENS; t++) {
-    for (var pair = 0u; pair < PAIRS; pair++) {
-      let token = group.y * TOKENS + t;
-      if token < step.n_tokens && first_pair + pair < params.n_pairs {
-        store_pair(token, first_pair + pair, vec2f(of_token(y[2u * pair], t), of_token(y[2u * pair + 1u], t)));
-      }
-    }
+  for (var k = 0u; k < TOKENS / 2u; k++) {
+    let even = 2u * k * PAIRS;
+    results[even] = vec2f(y[0].even[k], y[1].even[k]);
+    results[even + 1u] = vec2f(y[2].even[k], y[3].even[k]);
+    results[even + 2u] = vec2f(y[4].even[k], y[5].even[k]);
+    results[even + 3u] = vec2f(y[6].even[k], y[7].even[k]);
+    let odd = even + PAIRS;
+    results[odd] = vec2f(y[0].odd[k], y[1].odd[k]);
+    results[odd + 1u] = vec2f(y[2].odd[k], y[3].odd[k]);
+    results[odd + 2u] = vec2f(y[4].odd[k], y[5].odd[k]);
+    results[odd + 3u] = vec2f(y[6].odd[k], y[7].odd[k]);
   }
+  store_rows(group.y * TOKENS, first_pair);
 }
 
 // The rows of a pair. Past the last pair, that again: lanes that share x all go along.
@@ -165,8 +173,4 @@ fn low(sums: vec4<u32>) -> vec4f {
 
 fn high(sums: vec4<u32>) -> vec4f {
   return vec4f(vec4<i32>(sums & vec4<u32>(0xffff0000u))) * 0x1p-16;
-}
-
-fn of_token(y: Sums, token: u32) -> f32 {
-  return select(y.even[token / 2u], y.odd[token / 2u], token % 2u == 1u);
 }

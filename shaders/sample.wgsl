@@ -6,8 +6,8 @@
 // says so instead of choosing. All cuts and draws are made by one thread over what is sorted, mostly some dozens.
 
 override THREADS: u32 = 256u;
+override BINS: u32 = 512u;
 
-const BINS = 512u;
 const MOST = 1024u;
 const LOWEST = -30.0;   // e^-30 of the best is beyond what a draw of 24 bits can tell from nothing
 

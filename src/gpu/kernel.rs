@@ -1,9 +1,9 @@
 //! The table of kernels: which WGSL files make one, its overrides and its bindings; and the pipelines made
 //! from them, each once.
 //!
-//! A product's shader is what all products share, the unpacking of one dtype, one epilogue, the numbers it multiplies
+//! A product's shader is what all products share, the unpacking of one dtype, the epilogues, the numbers it multiplies
 //! in, and a core (`matvec`, `matmul`, `rows`, `rows_i8`), one after the other. The core calls the dtype's functions (see
-//! `shaders/shared/unpack.wgsl`), the epilogue's `pair_rows` and `store_pair`, and what stages x in those numbers.
+//! `shaders/shared/unpack.wgsl`), the epilogues' `pair_rows` and `store_pair`, and what stages x in those numbers.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,8 +34,9 @@ enum Binding {
 }
 use Binding::{Read, Uniform, Write};
 
-/// What a product does with its result.
+/// What a product does with its result: `epilogue` of `shared/store.wgsl`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub enum Epilogue {
     /// `y = W·x`
     Store,
@@ -47,6 +48,20 @@ pub enum Epilogue {
     GateUp,
     /// `RoPE` on queries and keys, append to the KV cache.
     Qkv,
+}
+
+impl Epilogue {
+    /// How a trace names it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Add => "add",
+            Self::Gate => "gate",
+            Self::GateUp => "gate_up",
+            Self::Qkv => "qkv",
+        }
+    }
 }
 
 /// The numbers that a product multiplies in. It accumulates in f32.
@@ -118,6 +133,13 @@ impl Core {
     pub fn takes(self, dtype: Dtype) -> bool {
         let has_four_bits = matches!(dtype, Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q4K);
         self.numbers().hold(dtype) && (self != Self::RowsI8 || has_four_bits)
+    }
+
+    /// Whether one kernel has all epilogues, and the dispatch says which: for many tokens on software adapters, which
+    /// take long to compile a product.
+    #[must_use]
+    pub fn has_all_epilogues(self) -> bool {
+        matches!(self, Self::RowsI8 | Self::Rows { tokens: 2.., .. })
     }
 
     /// How a label names it, such as `"matvec_32x2x1x1_i8"`.
@@ -246,7 +268,8 @@ impl Kernel {
         }
     }
 
-    /// A product with a matrix of `dtype`; with `norm`, `RMSNorm` is applied to x first.
+    /// A product with a matrix of `dtype`; with `norm`, `RMSNorm` is applied to x first. Where the core
+    /// [has all epilogues](Core::has_all_epilogues), the kernels for all are one.
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
         let (core_file, mut constants) = match core {
@@ -275,13 +298,6 @@ impl Kernel {
             }
             Core::RowsI8 => (wgsl!("rows_i8"), vec![("THREADS", ROWS_THREADS.into()), ("SHARERS", 4.0)]),
         };
-        let (epilogue_word, epilogue_file) = match epilogue {
-            Epilogue::Store => ("store", wgsl!("shared/store_plain")),
-            Epilogue::Add => ("add", wgsl!("shared/store_plain")),
-            Epilogue::Gate => ("gate", wgsl!("shared/store_plain")),
-            Epilogue::GateUp => ("gate_up", wgsl!("shared/store_gate_up")),
-            Epilogue::Qkv => ("qkv", wgsl!("shared/store_qkv")),
-        };
         // The core comes last: Naga 30 stumbles over an override-sized array that is declared before a struct.
         let mut files = Vec::new();
         if core.numbers() == Numbers::F16 {
@@ -299,24 +315,28 @@ impl Kernel {
         files.push(wgsl!("shared/product"));
         files.extend(unpacking(dtype, core.quants_file()));
         files.extend(core.number_files());
-        files.extend([epilogue_file, core_file]);
+        files.push(wgsl!("shared/store"));
+        if matches!(core, Core::Rows { .. } | Core::RowsI8) {
+            files.push(wgsl!("shared/store_rows"));
+        }
+        files.push(core_file);
         if core != Core::RowsI8 {
             constants.push(("NORM", norm.into()));
         }
-        match epilogue {
-            Epilogue::Add => constants.push(("ADD", 1.0)),
-            Epilogue::Gate => constants.push(("GATE", 1.0)),
-            Epilogue::Store | Epilogue::GateUp | Epilogue::Qkv => {}
-        }
-        let mut bindings = vec![Uniform, Uniform, Read, Read, Read, Read];
-        bindings.extend_from_slice(if epilogue == Epilogue::Qkv { &[Read, Write, Write, Write] } else { &[Write] });
         // That of rounded x is the same with and without.
-        let norm_word = if norm && core != Core::RowsI8 { "norm_" } else { "" };
+        let mut label = format!("{}_{}", core.label(), dtype_word(dtype));
+        if norm && core != Core::RowsI8 {
+            label += "_norm";
+        }
+        if !core.has_all_epilogues() {
+            label = format!("{label}_{}", epilogue.word());
+            constants.push(("EPILOGUE", (epilogue as u32).into()));
+        }
         Self {
-            label: format!("{}_{norm_word}{}_{epilogue_word}", core.label(), dtype_word(dtype)),
+            label,
             files,
             constants,
-            bindings,
+            bindings: vec![Uniform, Uniform, Read, Read, Read, Read, Read, Write, Write, Write],
         }
     }
 
@@ -358,13 +378,14 @@ impl Kernel {
         }
     }
 
-    /// The choice of the next token, by a workgroup of `threads`: a power of two, at most 256.
+    /// The choice of the next token, by a workgroup of `threads`, a power of two and at most 256, that sorts
+    /// logarithms into `bins`.
     #[must_use]
-    pub fn sample(threads: u32) -> Self {
+    pub fn sample(threads: u32, bins: u32) -> Self {
         Self {
-            label: format!("sample_{threads}"),
+            label: format!("sample_{threads}x{bins}"),
             files: vec![wgsl!("sample")],
-            constants: vec![("THREADS", threads.into())],
+            constants: vec![("THREADS", threads.into()), ("BINS", bins.into())],
             bindings: vec![Uniform, Read, Read, Write, Write, Write],
         }
     }

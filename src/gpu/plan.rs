@@ -65,6 +65,8 @@ impl Extent {
 /// What a dispatch reads from memory and computes at least, for the traffic and arithmetic of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Work {
+    /// Which of the things that its kernel can do.
+    pub role: &'static str,
     /// Bytes read in any step.
     pub bytes: u64,
     /// Bytes read for every position in the cache.
@@ -111,6 +113,13 @@ pub struct Plan {
 }
 
 impl Dispatch {
+    /// The kernel's label with its role.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let (label, role) = (&self.pipeline.label, self.work.role);
+        if role.is_empty() { label.clone() } else { format!("{label} {role}") }
+    }
+
     /// Its workgroups in `step`; none where there is nothing to do.
     #[must_use]
     pub fn workgroups(&self, step: &Step) -> Option<[u32; 3]> {

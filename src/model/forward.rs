@@ -19,7 +19,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::blueprint::{Blueprint, MatrixId};
-use super::cache::{Cache, head_vecs};
+use super::cache::{Cache, LayerCache, head_vecs};
 use super::picker::{self, Picker};
 use super::rounding::{RoundParams, round, rounded_bytes};
 use super::tuning::{Cores, Count};
@@ -100,6 +100,8 @@ pub(super) struct ProductParams {
     k_rows: u32,
     head_dim: u32,
     max_seq: u32,
+    epilogue: u32,
+    unused: [u32; 3],
 }
 
 impl ProductParams {
@@ -124,6 +126,8 @@ impl ProductParams {
             k_rows: (config.n_kv_heads * config.head_dim) as u32,
             head_dim: config.head_dim as u32,
             max_seq: max_seq as u32,
+            epilogue: role(id).0 as u32,
+            unused: [0; 3],
         }
     }
 }
@@ -382,20 +386,19 @@ impl Recorder<'_> {
             let attn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::AttnNorm))?;
             let ffn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
             let cache = &self.cache.layers()[layer];
-            let product = |plan: &mut Plan, x, norm, id, outputs: &[&wgpu::Buffer], y_width| {
-                self.product(plan, count, &Product { x, norm, step: &b.step, outputs, y_width }, id);
+            let product = |plan: &mut Plan, x, norm, id, y, y_width| {
+                self.product(plan, count, &Product { x, norm, step: &b.step, y, y_width, cache }, id);
             };
             let heads = padded(config.n_heads * config.head_dim);
             let hidden = padded(config.hidden_size);
             let mlp = padded(config.intermediate_size);
-            let qkv = [&b.rope, &b.q, &cache.k, &cache.v];
-            product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &qkv, heads);
+            product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &b.q, heads);
             self.attention(&mut plan, count == Count::One, layer);
-            product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &[&b.h], hidden);
-            product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &[&b.act], mlp);
-            product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &[&b.act], mlp);
-            product(&mut plan, &b.h, ffn_norm, MatrixId::Up(layer), &[&b.act], mlp);
-            product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &[&b.h], hidden);
+            product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &b.h, hidden);
+            product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &b.act, mlp);
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &b.act, mlp);
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Up(layer), &b.act, mlp);
+            product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &b.h, hidden);
         }
         Ok(plan)
     }
@@ -407,7 +410,8 @@ impl Recorder<'_> {
         let id = if self.config.tie_word_embeddings { MatrixId::Embedding } else { MatrixId::Output };
         let y_width = self.config.vocab_size;
         let mut plan = Plan::default();
-        let product = Product { x: &b.h, norm, step: &b.head_step, outputs: &[&b.logits], y_width };
+        let cache = &self.cache.layers()[0];
+        let product = Product { x: &b.h, norm, step: &b.head_step, y: &b.logits, y_width, cache };
         self.product(&mut plan, count, &product, id);
         Ok(plan)
     }
@@ -494,9 +498,11 @@ impl Recorder<'_> {
             }
             let uniform = self.params.borrow_mut().add(&params);
             let inputs = [whole(product.step), uniform.binding()].into_iter().chain(x);
-            let others = [&[&piece.quants, piece.aux()], product.outputs].concat();
-            let group = pipeline.bind_parts(self.gpu, inputs.chain(others.into_iter().map(whole)));
+            let Product { y, cache, .. } = product;
+            let others = [&piece.quants, piece.aux(), &self.buffers.rope, y, &cache.k, &cache.v].map(whole);
+            let group = pipeline.bind_parts(self.gpu, inputs.chain(others));
             let work = Work {
+                role: if core.has_all_epilogues() { epilogue.word() } else { "" },
                 bytes: piece.shape.bytes(),
                 flops_per_token: 2 * (piece.shape.n_rows * params.cols as usize) as u64,
                 ..Work::default()
@@ -518,6 +524,8 @@ struct Product<'a> {
     /// Not read where x is not normalised.
     norm: &'a wgpu::BufferBinding<'a>,
     step: &'a wgpu::Buffer,
-    outputs: &'a [&'a wgpu::Buffer],
+    y: &'a wgpu::Buffer,
     y_width: usize,
+    /// Not read where it is not QKV.
+    cache: &'a LayerCache,
 }

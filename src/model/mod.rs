@@ -44,7 +44,7 @@ const UNKNOWN: u32 = u32::MAX;
 /// A dispatch that was timed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Traced {
-    /// The kernel's label, which spells its variant.
+    /// The kernel's label, which spells its variant, and which of the things that it can do it did.
     pub kernel: String,
     /// How long it took.
     pub seconds: f64,
@@ -278,7 +278,7 @@ impl Model {
         }
         let seconds = self.gpu.time(&passes).await?;
         let traced = passes.iter().zip(seconds).map(|((step, dispatches), seconds)| Traced {
-            kernel: dispatches[0].pipeline.label.clone(),
+            kernel: dispatches[0].label(),
             seconds,
             bytes: dispatches[0].work.bytes(step),
             flops: dispatches[0].work.flops(step),

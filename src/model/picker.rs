@@ -79,9 +79,10 @@ pub(super) struct Picker {
     idle: Vec<wgpu::Buffer>,
 }
 
-/// The kernel: of few threads where the processor computes them one after another, and compiles for each.
+/// The kernel: of few threads and bins where the processor computes them one after another, and compiles for each; not
+/// fewer threads, since lavapipe leaves a loop after 65,535 rounds, and the sorting of 1024 takes that many of 16.
 pub(super) fn kernel(gpu: &Gpu) -> Kernel {
-    Kernel::sample(if gpu.is_software() { 64 } else { 256 })
+    if gpu.is_software() { Kernel::sample(32, 128) } else { Kernel::sample(256, 512) }
 }
 
 /// Bytes of all buffers but for some dozens.

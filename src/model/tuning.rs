@@ -363,6 +363,8 @@ struct Bench<'a> {
     x: wgpu::Buffer,
     y: wgpu::Buffer,
     y_width: usize,
+    /// In the place of keys and values: no product that is measured writes any.
+    no_cache: [wgpu::Buffer; 2],
     /// All buffers, to be destroyed.
     scratch: RefCell<Vec<wgpu::Buffer>>,
 }
@@ -389,7 +391,8 @@ impl<'a> Bench<'a> {
         let buffer = |bytes: &[u8]| scratch_buffer(gpu, &scratch, bytes);
         let step_buffer = buffer(bytemuck::bytes_of(&step));
         let (x, y) = (buffer(bytemuck::cast_slice(&x)), buffer(bytemuck::cast_slice(&y)));
-        Self { gpu, config, choice, step, step_buffer, x, y, y_width, scratch }
+        let no_cache = [(); 2].map(|()| buffer(&[0; 4]));
+        Self { gpu, config, choice, step, step_buffer, x, y, y_width, no_cache, scratch }
     }
 
     /// The candidate to use.
@@ -486,7 +489,8 @@ impl<'a> Bench<'a> {
         let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
         let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
         let uniform = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
-        let buffers = [&self.step_buffer, &uniform, &self.x, &self.x, &piece.quants, piece.aux(), &self.y];
+        let (x, y, [k, v]) = (&self.x, &self.y, &self.no_cache);
+        let buffers = [&self.step_buffer, &uniform, x, x, &piece.quants, piece.aux(), x, y, k, v];
         let group = pipeline.bind(self.gpu, &buffers);
         Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) }
     }

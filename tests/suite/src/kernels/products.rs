@@ -290,7 +290,7 @@ impl Params {
         }
     }
 
-    fn words(&self) -> [u32; 12] {
+    fn words(&self, epilogue: Epilogue) -> [u32; 13] {
         [
             self.n_chunks,
             self.n_rows,
@@ -304,6 +304,7 @@ impl Params {
             self.k_rows,
             self.head_dim,
             self.max_seq,
+            epilogue as u32,
         ]
     }
 }
@@ -316,13 +317,13 @@ fn dispatch(
     input: &Input,
     params: &Params,
     pos: usize,
-    outputs: &[&wgpu::Buffer],
+    outputs: [&wgpu::Buffer; 4],
 ) -> String {
     let Shape { n_rows: _, cols, first_row, n_tokens, first_token } = input.shape;
     let kernel = Kernel::product(core, weights.dtype, epilogue, has_norm);
     // pos, n_tokens, first_token, slice_len
     let step = runner.uniform("step", &[pos as u32, n_tokens as u32, first_token as u32, 1]);
-    let params_buffer = runner.uniform("params", &params.words());
+    let params_buffer = runner.uniform("params", &params.words(epilogue));
     // Without a norm nobody may read one.
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
@@ -339,9 +340,10 @@ fn dispatch(
     let inputs = [&step, &params_buffer, x, norm, &weights.quants, &weights.aux];
     let step_values = Step { n_tokens: n_tokens as u32, ..Step::default() };
     let grid = core.grid(params.n_pairs).map(|extent| extent.resolve(&step_values));
-    runner.run(&kernel, &[&inputs, outputs].concat(), grid);
+    runner.run(&kernel, &[&inputs[..], &outputs].concat(), grid);
     let n_rows = weights.matrix.n_rows;
-    format!("{}, {n_rows} rows of {cols} from row {first_row} on, {n_tokens} tokens after {first_token}", kernel.label)
+    let (kernel, role) = (kernel.label, epilogue.word());
+    format!("{kernel} {role}, {n_rows} rows of {cols} from row {first_row} on, {n_tokens} tokens after {first_token}")
 }
 
 /// Store, Add and Gate.
@@ -364,7 +366,8 @@ async fn plain(
     };
     let y = runner.floats("y", &before);
     let params = Params::new(weights, input, n_rows.div_ceil(2), y_stride);
-    let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, 9, &[&y]);
+    let [no_rope, no_k, no_v] = no_qkv(runner);
+    let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, 9, [&no_rope, &y, &no_k, &no_v]);
 
     let mut wanted: Vec<Want> = before.iter().map(|y| Want::Kept(y.to_bits())).collect();
     for (token, products) in input.expected(weights, has_norm, core).into_iter().enumerate() {
@@ -386,7 +389,8 @@ async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) 
     let y_stride = first_row + n_rows + 3;
     let y = runner.poisoned("y", n_tokens * y_stride);
     let params = Params::new(weights, input, n_rows, y_stride);
-    let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, &[&y]);
+    let [no_rope, no_k, no_v] = no_qkv(runner);
+    let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, [&no_rope, &y, &no_k, &no_v]);
 
     let mut wanted = untouched(n_tokens * y_stride);
     for (token, products) in input.expected(weights, true, core).into_iter().enumerate() {
@@ -396,6 +400,11 @@ async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) 
         }
     }
     check(&what, &runner.read(&y).await?, &wanted, |at| format!("y[{}, {}]", at / y_stride, at % y_stride))
+}
+
+/// What only QKV reads and writes.
+fn no_qkv(runner: &Runner) -> [wgpu::Buffer; 3] {
+    ["no rope", "no k_cache", "no v_cache"].map(|label| runner.poisoned(label, 4))
 }
 
 /// A piece of the fused QKV matrix, from one of its heads to its end.
@@ -444,7 +453,7 @@ async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &
         ..Params::new(&weights, &input, n_rows / 2, q_stride)
     };
     let outputs = [&rope, &q, &k, &v];
-    let what = dispatch(runner, (core, Epilogue::Qkv, true), &weights, &input, &params, pos, &outputs);
+    let what = dispatch(runner, (core, Epilogue::Qkv, true), &weights, &input, &params, pos, outputs);
     let what = format!("{what}, heads of {head_dim} at position {pos}");
 
     let mut wanted_q = untouched(n_tokens * q_stride);

@@ -87,8 +87,8 @@ impl<'a> Device<'a> {
         let pick = self.runner.storage("pick", &words);
         let buffers = [&params, &self.logits, &self.biases, &self.counts, &ids, &pick];
         // As software adapters have it, and others, in turn.
-        let threads = if self.n_drawn.is_multiple_of(2) { 64 } else { 256 };
-        self.runner.run(&Kernel::sample(threads), &buffers, [1, 1, 1]);
+        let (threads, bins) = if self.n_drawn.is_multiple_of(2) { (32, 128) } else { (256, 512) };
+        self.runner.run(&Kernel::sample(threads, bins), &buffers, [1, 1, 1]);
         self.n_drawn += 1;
         self.chosen.push([ids, pick]);
     }
@@ -179,7 +179,7 @@ async fn draws() -> Outcome {
         Sampling { top_k: 1, ..at(1.0) },
         Sampling { top_k: 40, ..at(1.0) },
         Sampling { top_k: 40, top_p: 0.6, ..at(2.0) },
-        Sampling { top_k: 1000, top_p: 0.9, min_p: 0.01, ..at(1.0) },
+        Sampling { top_k: 700, top_p: 0.9, min_p: 0.01, ..at(1.0) },
         Sampling { min_p: 0.1, ..at(1.0) },
         Sampling { min_p: 1.0, ..at(1.0) },
     ];

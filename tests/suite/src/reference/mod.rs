@@ -3,7 +3,7 @@
 //! | shader | twin |
 //! |---|---|
 //! | `matvec`, `matmul`, `shared/product`, `shared/<dtype>` | [`product`] (weights through `format::blocks`) |
-//! | `shared/store_plain`, `store_gate_up`, `store_qkv` | [`store`] |
+//! | `shared/store` | [`store`] |
 //! | `embed` | [`embed`] |
 //! | `attention` | [`attention`] |
 //! | `attention_combine` | [`attention_combine`] |

@@ -1,4 +1,4 @@
-//! Twins of the products' epilogues: `store_plain.wgsl`, `store_gate_up.wgsl`, `store_qkv.wgsl`.
+//! Twins of the products' epilogues: `store.wgsl`.
 
 use super::{Bounded, ROUNDING};
 

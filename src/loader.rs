@@ -20,7 +20,7 @@ pub use crate::model::blueprint::LoadOptions;
 use crate::model::blueprint::{Blueprint, Destination, Span};
 use crate::model::compile;
 use crate::model::tuning::Cores;
-use crate::model::{Kernels, Model, Tuning, Weights};
+use crate::model::{Cache, Kernels, Model, Tuning, Weights};
 
 /// Bytes of file rows that are repacked and written together, about.
 const RUN_BYTES: usize = 1 << 20;
@@ -37,6 +37,8 @@ pub struct Loader {
     guard: Option<Guard>,
     blueprint: Blueprint,
     weights: Weights,
+    /// Allocated with the first weights: a device without room for it says so before the rest is fetched.
+    cache: Option<Cache>,
     cores: Cores,
     /// What is left to do for the kernels of what was allocated.
     kernels: KernelStage,
@@ -109,7 +111,8 @@ impl Loader {
         let blueprint = Blueprint::new(gpu.limits(), options);
         let cores = Cores::new(&gpu, options.kernels, Tuning::default());
         let weights = Weights::default();
-        Self { gpu, guard, blueprint, weights, cores, kernels: KernelStage::Chosen, under_way: None, file: None }
+        let kernels = KernelStage::Chosen;
+        Self { gpu, guard, blueprint, weights, cache: None, cores, kernels, under_way: None, file: None }
     }
 
     /// Gives what an earlier load found out about this device, so that this one need not measure.
@@ -256,7 +259,8 @@ impl Loader {
         drop(self.guard.take());
         // From here on the weights are the model's.
         let weights = std::mem::take(&mut self.weights);
-        Model::new(Rc::clone(&self.gpu), &self.blueprint, &weights, &self.cores).await
+        let cache = self.cache.take().ok_or_else(|| Error::Internal("there is no KV cache".into()))?;
+        Model::new(Rc::clone(&self.gpu), &self.blueprint, &weights, cache, &self.cores).await
     }
 
     fn push_to(&mut self, file: &mut File, bytes: &[u8]) -> Result<()> {
@@ -280,12 +284,26 @@ impl Loader {
             Progress::Done(header) => {
                 let head = std::mem::take(bytes);
                 let tensors = self.blueprint.add(header)?;
-                self.weights.allocate(&self.gpu, &self.blueprint)?;
                 self.kernels = KernelStage::New;
+                // First of all, since a browser's GPU process compiles beside what it does in order.
+                if self.cores.settle(&self.gpu, &self.blueprint) {
+                    compile(&self.gpu, &self.blueprint, &self.cores)?;
+                    self.kernels = KernelStage::Chosen;
+                }
+                self.allocate()?;
                 file.stage = Stage::Tensors { tensors, next: 0, rows: Box::default() };
                 self.push_tensors(file, &head)
             }
         }
+    }
+
+    /// Allocates what the blueprint has and the device not yet.
+    fn allocate(&mut self) -> Result<()> {
+        self.weights.allocate(&self.gpu, &self.blueprint)?;
+        if self.cache.is_none() {
+            self.cache = Some(Cache::new(&self.gpu, self.blueprint.config()?, self.blueprint.context_length()?));
+        }
+        Ok(())
     }
 
     fn push_tensors(&self, file: &mut File, mut bytes: &[u8]) -> Result<()> {
@@ -415,6 +433,7 @@ impl Drop for Loader {
     /// A load that failed leaves nothing on the device: another one may follow.
     fn drop(&mut self) {
         self.weights.destroy(&self.gpu);
+        self.cache.iter().for_each(|cache| cache.destroy(&self.gpu));
     }
 }
 

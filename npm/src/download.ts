@@ -5,7 +5,7 @@
 import { HeliumError } from './errors.js';
 import { changed, Connection, Dropped, OutOfRange, pauseAfter, reason, Refused, shortUrl, type Transfer } from './fetch.js';
 
-export const CHUNK = 8 << 20; // bytes: long enough that a request's round trip does not count
+export const CHUNK = 16 << 20; // bytes: long enough that a request's round trip does not count
 const CONNECTIONS = 4; // browsers allow six to a host
 
 /** A file on a server: its size and version, and whether parts of it can be asked for. */

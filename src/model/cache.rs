@@ -59,6 +59,11 @@ impl Cache {
         2 * config.n_layers as u64 * row_bytes(config) * max_seq as u64
     }
 
+    /// Frees their memory at once. Nothing that reads them may be submitted any more.
+    pub(crate) fn destroy(&self, gpu: &Gpu) {
+        self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]).for_each(|buffer| gpu.destroy(buffer));
+    }
+
     /// The buffers, by layer.
     #[must_use]
     pub fn layers(&self) -> &[LayerCache] {

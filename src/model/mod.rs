@@ -75,15 +75,20 @@ pub struct Model {
 }
 
 impl Model {
-    /// Plans the model whose `weights` are on the device.
+    /// Plans the model whose `weights` are on the device, with an empty `cache`.
     ///
     /// # Errors
     ///
     /// What the device reports, such as [`Error::OutOfMemory`].
-    pub(crate) async fn new(gpu: Rc<Gpu>, blueprint: &Blueprint, weights: &Weights, cores: &Cores) -> Result<Self> {
+    pub(crate) async fn new(
+        gpu: Rc<Gpu>,
+        blueprint: &Blueprint,
+        weights: &Weights,
+        cache: Cache,
+        cores: &Cores,
+    ) -> Result<Self> {
         let config = blueprint.config()?.clone();
         let guard = gpu.guard();
-        let cache = Cache::new(&gpu, &config, blueprint.context_length()?);
         let plans = Plans::new(&gpu, &config, weights, &cache, cores)?;
         let picker = plans.picker(&gpu);
         gpu.compiled().await;

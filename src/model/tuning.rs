@@ -150,6 +150,17 @@ impl Cores {
         Self { kernels, one, many, tuning, ..Self::default() }
     }
 
+    /// Chooses what needs no measuring, for the types that the blueprint has; returns whether that is all.
+    pub(crate) fn settle(&mut self, gpu: &Gpu, blueprint: &Blueprint) -> bool {
+        self.dtypes = blueprint.dtypes();
+        !self.is_measured(gpu)
+    }
+
+    /// Whether there is anything to measure, and to measure it by.
+    fn is_measured(&self, gpu: &Gpu) -> bool {
+        matches!(self.kernels, Kernels::Auto | Kernels::Exact) && gpu.offer().timestamps && !is_known(gpu)
+    }
+
     /// What to remember.
     pub(crate) fn tuning(&self) -> &Tuning {
         &self.tuning
@@ -216,7 +227,7 @@ impl Cores {
     /// What is not chosen yet.
     fn choices<'a>(&self, gpu: &Gpu, blueprint: &Blueprint, weights: &'a Weights) -> Result<Vec<Choice<'a>>> {
         let mut choices = Vec::new();
-        if !matches!(self.kernels, Kernels::Auto | Kernels::Exact) || !gpu.offer().timestamps || is_known(gpu) {
+        if !self.is_measured(gpu) {
             return Ok(choices);
         }
         let config = blueprint.config()?;

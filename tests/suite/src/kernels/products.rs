@@ -390,7 +390,8 @@ async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) 
     let y = runner.poisoned("y", n_tokens * y_stride);
     let params = Params::new(weights, input, n_rows, y_stride);
     let [no_rope, no_k, no_v] = no_qkv(runner);
-    let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, [&no_rope, &y, &no_k, &no_v]);
+    let what =
+        dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, [&no_rope, &y, &no_k, &no_v]);
 
     let mut wanted = untouched(n_tokens * y_stride);
     for (token, products) in input.expected(weights, true, core).into_iter().enumerate() {

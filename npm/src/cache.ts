@@ -14,7 +14,7 @@ const SCHEMA = 1;
 /** A lock that is not free after so long is another tab's; less, and a load that was just stopped would still hold it. */
 const LOCK_MS = 1500;
 /** Chunks between two records: what a crash may cost. */
-const CHUNKS_A_RECORD = 4;
+const CHUNKS_A_RECORD = 2;
 const NOT_KEPT = 'cache: the model is not kept for the next visit';
 
 /** What is known of a kept file. */

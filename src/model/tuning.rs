@@ -220,7 +220,6 @@ impl Cores {
                 self.tuning.labels.insert(choice.key, core.label());
             }
         }
-        self.dtypes = blueprint.dtypes();
         Ok(())
     }
 

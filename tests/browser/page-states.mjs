@@ -200,10 +200,10 @@ export async function testStates(browser) {
 
       hub.reset();
       // Slowly enough for the figures, which are told ten times a second.
-      hub.behave = ({ from, send }) => (from >= 6 * CHUNK ? send({ stopAt: 0, stall: true }) : setTimeout(send, 150));
+      hub.behave = ({ from, send }) => (from >= 5 * CHUNK ? send({ stopAt: 0, stall: true }) : setTimeout(send, 150));
       await press(page, 'Load');
       await until('a part has come', () => page.$eval('#figures', (line) => /^\d+ kB of 279 kB/.test(line.textContent)), 10_000);
-      await until('a part is kept', () => hub.ranges().length >= 9, 10_000);
+      await until('a part is kept', () => hub.ranges().length >= 8, 10_000);
       await press(page, 'Pause');
       await statusIs(page, /^Paused\./, 5);
       const arrived = await progress(page);

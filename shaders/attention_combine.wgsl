@@ -21,24 +21,35 @@ struct Step {
 @group(0) @binding(2) var<storage, read> slices: array<f32>;       // [n_tokens, n_heads, n_slices, head_dim + 2]
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;    // [n_tokens, stride]
 
+const MOST = 32u;  // slices
+
+var<workgroup> maxima: array<f32, MOST>;
+var<workgroup> sums: array<f32, MOST>;
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let n_slices = (step.pos + step.n_tokens + step.slice_len - 1u) / step.slice_len;
   let slice_stride = params.head_dim + 2u;
   let base = (group.y * params.n_heads + group.x) * n_slices * slice_stride;
 
-  var largest = slices[base + params.head_dim];
+  if thread < n_slices {
+    let at = base + thread * slice_stride + params.head_dim;
+    maxima[thread] = slices[at];
+    sums[thread] = slices[at + 1u];
+  }
+  workgroupBarrier();
+  var largest = maxima[0];
   for (var s = 1u; s < n_slices; s++) {
-    largest = max(largest, slices[base + s * slice_stride + params.head_dim]);
+    largest = max(largest, maxima[s]);
+  }
+  var sum = 0.0;
+  for (var s = 0u; s < n_slices; s++) {
+    sum += exp(maxima[s] - largest) * sums[s];
   }
   for (var dim = thread; dim < params.head_dim; dim += 64u) {
     var value = 0.0;
-    var sum = 0.0;
     for (var s = 0u; s < n_slices; s++) {
-      let at = base + s * slice_stride;
-      let decay = exp(slices[at + params.head_dim] - largest);
-      value += decay * slices[at + dim];
-      sum += decay * slices[at + params.head_dim + 1u];
+      value += exp(maxima[s] - largest) * slices[base + s * slice_stride + dim];
     }
     out[group.y * params.stride + group.x * params.head_dim + dim] = value / sum;
   }

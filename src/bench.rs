@@ -7,7 +7,7 @@ use web_time::Instant;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::model::{MAX_BATCH, Model, Traced};
+use crate::model::{Model, Traced};
 use crate::sampler::{Sampling, uniform};
 
 /// What to measure.
@@ -61,7 +61,7 @@ pub struct Report {
     pub kv_bytes: u64,
     /// Bytes of all buffers.
     pub gpu_bytes: u64,
-    /// Bytes read by a copy from buffer to buffer, which writes as many, by its time.
+    /// Bytes read by the fastest copy from buffer to buffer, which writes as many, by its time.
     pub read_gbps: f64,
     /// Multiplications and additions in f32 that the device does at most.
     pub peak_gflops: f64,
@@ -184,8 +184,9 @@ async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Run
     model.wait().await?;
 
     let begin = Instant::now();
-    let (rest, last) = ids.split_at((ids.len() - 1) / MAX_BATCH * MAX_BATCH);
-    for batch in rest.chunks(MAX_BATCH) {
+    let max_batch = model.max_batch();
+    let (rest, last) = ids.split_at((ids.len() - 1) / max_batch * max_batch);
+    for batch in rest.chunks(max_batch) {
         model.step(batch, 0..0)?;
     }
     let first = model.step_and_pick(Some(last))?;
@@ -225,9 +226,10 @@ async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Run
 
 /// The kernels of a decode step after `ids`, and of the last batch of these.
 async fn traces(model: &mut Model, ids: &[u32]) -> Result<(Vec<KernelTime>, Vec<KernelTime>)> {
-    let (rest, last) = ids.split_at((ids.len() - 1) / MAX_BATCH * MAX_BATCH);
+    let max_batch = model.max_batch();
+    let (rest, last) = ids.split_at((ids.len() - 1) / max_batch * max_batch);
     model.truncate(0);
-    for batch in rest.chunks(MAX_BATCH) {
+    for batch in rest.chunks(max_batch) {
         model.step(batch, 0..0)?;
     }
     let prefill = model.trace(last).await?;

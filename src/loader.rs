@@ -204,9 +204,7 @@ impl Loader {
         let before = self.under_way.replace(UnderWay { mark, failures });
         self.wait_for(before).await?;
         if self.kernels == KernelStage::New {
-            if self.gpu.compiles_behind() {
-                self.cores.prepare(&self.gpu, &self.blueprint, &self.weights)?;
-            }
+            self.cores.prepare(&self.gpu, &self.blueprint, &self.weights)?;
             self.kernels = KernelStage::Compiling;
         }
         if self.kernels == KernelStage::Compiling && !self.gpu.is_compiling() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use web_time::Instant;
 
 use crate::error::{Error, Result};
-use crate::model::{MAX_BATCH, Model, Picked, Ticket};
+use crate::model::{Model, Picked, Ticket};
 use crate::sampler::{Choice, Sampler, Sampling, top_logprobs};
 use crate::tokenizer::{TokenStream, Tokenizer};
 
@@ -214,7 +214,7 @@ fn keep_common(model: &mut Model, prompt_ids: &[u32]) -> usize {
 
 /// Runs the prompt in steps, but for the last, which it returns.
 async fn prefill<'a>(model: &mut Model, ids: &'a [u32], cancel: &Cancel) -> Result<&'a [u32]> {
-    let batch_len = if model.gpu().is_software() { SOFTWARE_BATCH } else { MAX_BATCH };
+    let batch_len = if model.gpu().is_software() { SOFTWARE_BATCH } else { model.max_batch() };
     let (rest, last) = ids.split_at((ids.len() - 1) / batch_len * batch_len);
     for batch in rest.chunks(batch_len) {
         cancel.check("generation")?;

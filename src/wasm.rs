@@ -467,11 +467,11 @@ impl WasmPlan {
     }
 
     /// `{architecture, parameters, quantization, contextLength, weightBytes, kvBytes, gpuBytes}`, when all files were
-    /// added.
+    /// added; for a GPU, of which software adapters need less.
     pub fn finish(&self) -> Result<JsValue, JsValue> {
         let finish = || {
             self.blueprint.check_complete()?;
-            let (config, memory) = (self.blueprint.config()?, self.blueprint.memory()?);
+            let (config, memory) = (self.blueprint.config()?, self.blueprint.memory(false)?);
             Ok(json!({
                 "architecture": config.architecture,
                 "parameters": config.parameters(),

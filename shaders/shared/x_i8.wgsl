@@ -1,7 +1,7 @@
 // The x of matvec in signed bytes, for dot4I8Packed: a workgroup rounds a stretch of x into its memory, where
 // all its rows find it.
 
-const X_SLOTS = 64u;                        // chunks of tokens that are staged at once
+const X_SLOTS = 128u;                       // chunks of tokens that are staged at once
 override X_CHUNKS: u32 = X_SLOTS / TOKENS;  // of every token
 
 // A chunk of a token's x: weighed by the norm and rounded, the sums of either half, and the sum of all squares
@@ -14,9 +14,9 @@ struct X32 {
   square: f32,
 }
 
-var<workgroup> x_quants: array<vec4<u32>, 128>;  // [X_SLOTS, 2]
-var<workgroup> x_scales: array<vec4f, 64>;       // [X_SLOTS] scale and sum of either half
-var<workgroup> x_squares: array<f32, 64>;        // [X_SLOTS]
+var<workgroup> x_quants: array<vec4<u32>, 256>;  // [X_SLOTS, 2]
+var<workgroup> x_scales: array<vec4f, 128>;      // [X_SLOTS] scale and sum of either half
+var<workgroup> x_squares: array<f32, 128>;       // [X_SLOTS]
 
 fn stage_x(first_token: u32, first_chunk: u32, thread: u32) {
   workgroupBarrier();

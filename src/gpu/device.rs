@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::kernel::{Kernel, Pipeline, Pipelines};
+use super::kernel::{COOPERATIVE_MEMORY, Kernel, Pipeline, Pipelines};
 use crate::error::{Error, Result};
 
 /// Which limits to ask the adapter for.
@@ -59,6 +59,8 @@ pub struct Offer {
     pub f16: bool,
     /// `dot4I8Packed`.
     pub packed_dot: bool,
+    /// Cooperative matrices of 16 by 16, f16 times f16 summed in f32, by subgroups of 32; natively alone.
+    pub cooperative: bool,
     /// Timestamps at either end of a pass.
     pub timestamps: bool,
 }
@@ -141,14 +143,23 @@ impl Gpu {
             required_limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
             required_limits.max_buffer_size = offered.max_buffer_size;
         }
-        let required_features = match options.features {
+        let mut required_features = match options.features {
             FeatureChoice::None => wgpu::Features::empty(),
             FeatureChoice::Auto => adapter.features() & USEFUL_FEATURES,
         };
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if options.features == FeatureChoice::Auto && options.limits == LimitChoice::Adapter && is_cooperative(&adapter) {
+            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            required_limits.max_compute_workgroup_storage_size = COOPERATIVE_MEMORY;
+            // SAFETY: what is experimental is that wgpu does not check where matrices are loaded from and stored to; the
+            // one kernel that does so stays within its own workgroup memory.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("helium"),
             required_features,
             required_limits,
+            experimental_features,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
@@ -201,7 +212,10 @@ impl Gpu {
                 backend: info.backend.to_string(),
                 driver: info.driver_info.clone(),
                 is_software: is_software(&info),
-                offer: offer(adapter.features(), &info, WebOffer::default()),
+                offer: Offer {
+                    cooperative: is_cooperative(&adapter),
+                    ..offer(adapter.features(), &info, WebOffer::default())
+                },
                 max_binding_bytes: limits.max_storage_buffer_binding_size,
                 max_buffer_bytes: limits.max_buffer_size,
             }
@@ -257,29 +271,34 @@ impl Gpu {
     /// The pipeline for `kernel`, compiled once.
     #[must_use]
     pub fn pipeline(&self, kernel: &Kernel) -> Rc<Pipeline> {
-        self.pipelines.get(self, kernel)
+        self.pipelines.get(&self.device, kernel)
     }
 
-    /// Says that the device compiles pipelines while other things go on, and how to wait for them. One that is used
-    /// before is compiled at once.
+    /// Has `kernel` compiled while other things go on.
+    pub fn compile(&self, kernel: &Kernel) {
+        self.pipelines.request(&self.device, kernel);
+    }
+
+    /// Says how to wait for pipelines that a browser compiles while other things go on. One that is used before is
+    /// compiled at once.
     pub fn compile_behind(&mut self, compiling: Compiling) {
         self.compiler = Compiler(Some(compiling));
-    }
-
-    /// Whether pipelines are compiled while other things go on.
-    #[must_use]
-    pub fn compiles_behind(&self) -> bool {
-        self.compiler.0.is_some()
     }
 
     /// Whether pipelines are being compiled.
     #[must_use]
     pub fn is_compiling(&self) -> bool {
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.pipelines.is_compiling() {
+            return true;
+        }
         self.compiling().is_some()
     }
 
     /// Waits until no pipeline is being compiled.
     pub async fn compiled(&self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.pipelines.wait();
         while let Some(compiling) = self.compiling() {
             compiling.await;
         }
@@ -455,8 +474,24 @@ fn offer(features: wgpu::Features, info: &wgpu::AdapterInfo, web: WebOffer) -> O
         f16: features.contains(wgpu::Features::SHADER_F16),
         // Naga writes it out where the driver has none.
         packed_dot: web.packed_dot || !is_web,
+        cooperative: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
     }
+}
+
+/// Whether the adapter has the matrices that `cooperative.wgsl` wants, and the memory.
+fn is_cooperative(adapter: &wgpu::Adapter) -> bool {
+    use wgpu::{CooperativeScalarType as Scalar, Features};
+    let wanted = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP;
+    let info = adapter.get_info();
+    let is_16x16 = |found: &wgpu::CooperativeMatrixProperties| {
+        let sizes = [found.m_size, found.n_size, found.k_size];
+        sizes == [16; 3] && (found.ab_type, found.cr_type) == (Scalar::F16, Scalar::F32)
+    };
+    adapter.features().contains(wanted)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.limits().max_compute_workgroup_storage_size >= COOPERATIVE_MEMORY
+        && adapter.cooperative_matrix_properties().iter().any(is_16x16)
 }
 
 /// A point in the queue, see [`Gpu::mark`].

@@ -2,7 +2,7 @@
 //! from them, each once.
 //!
 //! A product's shader is what all products share, the unpacking of one dtype, the epilogues, the numbers it multiplies
-//! in, and a core (`matvec`, `matmul`, `rows`, `rows_i8`), one after the other. The core calls the dtype's functions (see
+//! in, and a core (`matvec`, `matmul`, `matmul_i8`, `cooperative`, `rows`, `rows_i8`), one after the other. The core calls the dtype's functions (see
 //! `shaders/shared/unpack.wgsl`), the epilogues' `pair_rows` and `store_pair`, and what stages x in those numbers.
 
 use std::cell::RefCell;
@@ -101,7 +101,8 @@ impl Numbers {
 pub enum Core {
     /// A group of threads for a few rows and tokens.
     MatVec(MatVecShape),
-    /// Tiles of [`MATMUL_PAIRS`] row pairs by [`MATMUL_TOKENS`] tokens.
+    /// Tiles of [`MATMUL_PAIRS`] row pairs by [`MATMUL_TOKENS`] tokens; in [`Numbers::I8`] by twice as many, of x that
+    /// [`Kernel::round_chunks`] has rounded.
     MatMul(Numbers),
     /// A thread for [`ROWS_PAIRS`] row pairs and 1 or [`ROWS_TOKENS`] tokens, in f32: for software adapters. So many
     /// lanes of a subgroup share x out: 4, 8, or 1 where each reads it by itself.
@@ -111,6 +112,9 @@ pub enum Core {
         /// 4, 8 or 1.
         sharers: u32,
     },
+    /// Tiles of [`MATMUL_PAIRS`] row pairs by [`COOPERATIVE_TOKENS`] tokens on the units for matrices of f16, of x that
+    /// [`Kernel::halve`] has prepared. Needs cooperative matrices and `shader-f16`.
+    Cooperative,
     /// A thread for [`ROWS_PAIRS`] row pairs and [`ROWS_TOKENS`] tokens in integers, of x that [`Kernel::round`] has
     /// rounded; four lanes of a subgroup share it out. For software adapters and types of four bits.
     RowsI8,
@@ -124,7 +128,20 @@ impl Core {
             Self::MatVec(shape) => shape.numbers,
             Self::MatMul(numbers) => numbers,
             Self::Rows { .. } => Numbers::F32,
+            Self::Cooperative => Numbers::F16,
             Self::RowsI8 => Numbers::I8,
+        }
+    }
+
+    /// The kernel that prepares x for it, if it wants that, with `RMSNorm` or without, and how many tokens a workgroup of
+    /// that takes. Then the product has no norm.
+    #[must_use]
+    pub fn preparation(self, norm: bool) -> Option<(Kernel, u32)> {
+        match self {
+            Self::RowsI8 => Some((Kernel::round(norm), ROWS_TOKENS)),
+            Self::MatMul(Numbers::I8) => Some((Kernel::round_chunks(norm), 1)),
+            Self::Cooperative => Some((Kernel::halve(norm), 1)),
+            _ => None,
         }
     }
 
@@ -153,6 +170,7 @@ impl Core {
             Self::MatMul(numbers) => format!("matmul{}", numbers.word()),
             Self::Rows { tokens, sharers } => format!("rows_{tokens}{}", shared_word(sharers)),
             Self::RowsI8 => format!("rows_{ROWS_TOKENS}_shared4_i8"),
+            Self::Cooperative => "cooperative".into(),
         }
     }
 
@@ -161,7 +179,9 @@ impl Core {
     pub fn grid(self, n_pairs: u32) -> [Extent; 3] {
         let (pairs, tokens) = match self {
             Self::MatVec(shape) => (shape.groups * shape.pairs, shape.tokens),
+            Self::MatMul(Numbers::I8) => (MATMUL_PAIRS, 2 * MATMUL_TOKENS),
             Self::MatMul(_) => (MATMUL_PAIRS, MATMUL_TOKENS),
+            Self::Cooperative => (MATMUL_PAIRS, COOPERATIVE_TOKENS),
             Self::Rows { tokens, .. } => (ROWS_THREADS * ROWS_PAIRS, tokens),
             Self::RowsI8 => (ROWS_THREADS * ROWS_PAIRS, ROWS_TOKENS),
         };
@@ -186,10 +206,10 @@ impl Core {
             Self::MatVec(_) => vec![wgsl!("shared/x_f32")],
             Self::MatMul(Numbers::F32) => vec![wgsl!("shared/tile_f32")],
             Self::MatMul(Numbers::F16) => vec![wgsl!("shared/tile_f16")],
-            Self::MatMul(Numbers::I8) => vec![wgsl!("shared/round_i8"), wgsl!("shared/tile_i8")],
             Self::Rows { sharers: 1, .. } => vec![wgsl!("shared/x8_own")],
             Self::Rows { .. } => vec![wgsl!("shared/share8"), wgsl!("shared/x8_shared")],
             Self::RowsI8 => return vec![wgsl!("shared/share8")],
+            Self::MatMul(Numbers::I8) | Self::Cooperative => return vec![],
         };
         [vec![wgsl!("shared/x_plain")], files].concat()
     }
@@ -222,6 +242,10 @@ impl Default for MatVecShape {
 pub const MATMUL_PAIRS: u32 = 32;
 /// Tokens in a tile of `matmul.wgsl`.
 pub const MATMUL_TOKENS: u32 = 32;
+/// Tokens in a tile of `cooperative.wgsl`.
+pub const COOPERATIVE_TOKENS: u32 = 128;
+/// Workgroup memory of `cooperative.wgsl`, in bytes.
+pub const COOPERATIVE_MEMORY: u32 = 32 << 10;
 /// Threads in a workgroup of `rows.wgsl`: what processors compute at a time.
 const ROWS_THREADS: u32 = 8;
 /// Row pairs a thread of `rows.wgsl`.
@@ -268,6 +292,28 @@ impl Kernel {
         }
     }
 
+    /// x rounded to eight bits for [`Core::MatMul`]; with `norm`, `RMSNorm` is applied to it first.
+    #[must_use]
+    pub fn round_chunks(norm: bool) -> Self {
+        Self {
+            label: if norm { "round_chunks_norm".into() } else { "round_chunks".into() },
+            files: vec![wgsl!("shared/round_i8"), wgsl!("round_chunks")],
+            constants: vec![("NORM", norm.into())],
+            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
+        }
+    }
+
+    /// x in f16 for [`Core::Cooperative`]; with `norm`, `RMSNorm` is applied to it first.
+    #[must_use]
+    pub fn halve(norm: bool) -> Self {
+        Self {
+            label: if norm { "halve_norm".into() } else { "halve".into() },
+            files: vec![wgsl!("halve")],
+            constants: vec![("NORM", norm.into())],
+            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
+        }
+    }
+
     /// A product with a matrix of `dtype`; with `norm`, `RMSNorm` is applied to x first. Where the core
     /// [has all epilogues](Core::has_all_epilogues), the kernels for all are one.
     #[must_use]
@@ -287,7 +333,9 @@ impl Kernel {
                 }
                 (wgsl!("matvec"), constants)
             }
+            Core::MatMul(Numbers::I8) => (wgsl!("matmul_i8"), vec![]),
             Core::MatMul(_) => (wgsl!("matmul"), vec![]),
+            Core::Cooperative => (wgsl!("cooperative"), vec![]),
             Core::Rows { tokens, sharers } => {
                 let mut constants =
                     vec![("THREADS", ROWS_THREADS.into()), ("PAIRS", ROWS_PAIRS.into()), ("TOKENS", tokens.into())];
@@ -303,6 +351,9 @@ impl Kernel {
         if core.numbers() == Numbers::F16 {
             files.push("enable f16;");
         }
+        if core == Core::Cooperative {
+            files.push("enable wgpu_cooperative_matrix;");
+        }
         match core {
             Core::MatVec(MatVecShape { joined: 2.., .. }) => {
                 files.extend(ENABLE_SUBGROUPS);
@@ -310,7 +361,7 @@ impl Kernel {
             }
             Core::MatVec(_) => files.push(wgsl!("shared/join_plain")),
             Core::Rows { sharers: 2.., .. } | Core::RowsI8 => files.extend(ENABLE_SUBGROUPS),
-            Core::MatMul(_) | Core::Rows { .. } => {}
+            Core::MatMul(_) | Core::Cooperative | Core::Rows { .. } => {}
         }
         files.push(wgsl!("shared/product"));
         files.extend(unpacking(dtype, core.quants_file()));
@@ -320,12 +371,13 @@ impl Kernel {
             files.push(wgsl!("shared/store_rows"));
         }
         files.push(core_file);
-        if core != Core::RowsI8 {
+        // That of prepared x is the same with and without.
+        let is_prepared = core.preparation(norm).is_some();
+        if !is_prepared {
             constants.push(("NORM", norm.into()));
         }
-        // That of rounded x is the same with and without.
         let mut label = format!("{}_{}", core.label(), dtype_word(dtype));
-        if norm && core != Core::RowsI8 {
+        if norm && !is_prepared {
             label += "_norm";
         }
         if !core.has_all_epilogues() {
@@ -388,6 +440,12 @@ impl Kernel {
             constants: vec![("THREADS", threads.into()), ("BINS", bins.into())],
             bindings: vec![Uniform, Read, Read, Write, Write, Write],
         }
+    }
+
+    /// A copy, 256 vec4 a workgroup.
+    #[must_use]
+    pub fn copy() -> Self {
+        Self { label: "copy".into(), files: vec![wgsl!("copy")], constants: vec![], bindings: vec![Read, Write] }
     }
 
     /// Multiplications and additions, 16 vec4 of either a round.
@@ -453,17 +511,17 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    fn new(gpu: &Gpu, kernel: &Kernel) -> Self {
+    pub(super) fn new(device: &wgpu::Device, kernel: &Kernel) -> Self {
         let label = Some(kernel.label.as_str());
         let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
-        let module = create_module(&gpu.device, wgpu::ShaderModuleDescriptor { label, source });
-        let group_layout = layout(gpu, label, &kernel.bindings);
-        let layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        let module = create_module(device, wgpu::ShaderModuleDescriptor { label, source });
+        let group_layout = layout(device, label, &kernel.bindings);
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&group_layout)],
             immediate_size: 0,
         });
-        let compiled = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let compiled = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&layout),
             module: &module,
@@ -513,7 +571,7 @@ fn create_module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor
     unsafe { device.create_shader_module_trusted(descriptor, checks) }
 }
 
-fn layout(gpu: &Gpu, label: Option<&str>, bindings: &[Binding]) -> wgpu::BindGroupLayout {
+fn layout(device: &wgpu::Device, label: Option<&str>, bindings: &[Binding]) -> wgpu::BindGroupLayout {
     let entries: Vec<_> = bindings
         .iter()
         .zip(0..)
@@ -532,25 +590,86 @@ fn layout(gpu: &Gpu, label: Option<&str>, bindings: &[Binding]) -> wgpu::BindGro
             count: None,
         })
         .collect();
-    gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries })
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries })
 }
 
 /// All pipelines of a device, each made once.
 #[derive(Debug, Default)]
 pub(super) struct Pipelines {
     made: RefCell<HashMap<String, Rc<Pipeline>>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    ahead: RefCell<super::ahead::Ahead>,
 }
 
+impl Pipelines {
+    /// The pipeline for `kernel`: compiled now unless it is there or on its way.
+    pub(super) fn get(&self, device: &wgpu::Device, kernel: &Kernel) -> Rc<Pipeline> {
+        self.wait_while(|pipelines| pipelines.is_under_way(&kernel.label));
+        let mut made = self.made.borrow_mut();
+        let entry = made.entry(kernel.label.clone()).or_insert_with(|| Rc::new(Pipeline::new(device, kernel)));
+        Rc::clone(entry)
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
 impl Pipelines {
     /// How many were made.
     pub(super) fn len(&self) -> usize {
         self.made.borrow().len()
     }
 
-    /// The pipeline for `kernel`.
-    pub(super) fn get(&self, gpu: &Gpu, kernel: &Kernel) -> Rc<Pipeline> {
-        let mut made = self.made.borrow_mut();
-        let entry = made.entry(kernel.label.clone()).or_insert_with(|| Rc::new(Pipeline::new(gpu, kernel)));
-        Rc::clone(entry)
+    /// Has the browser compile a pipeline.
+    pub(super) fn request(&self, device: &wgpu::Device, kernel: &Kernel) {
+        let _compiled = self.get(device, kernel);
+    }
+
+    /// What is compiled is the browser's to know.
+    fn wait_while(&self, _: impl Fn(&Self) -> bool) {}
+
+    fn is_under_way(&self, _: &str) -> bool {
+        false
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Pipelines {
+    /// How many were made, or are being made.
+    pub(super) fn len(&self) -> usize {
+        self.made.borrow().len() + self.ahead.borrow().len()
+    }
+
+    /// Has a pipeline compiled while other things go on.
+    pub(super) fn request(&self, device: &wgpu::Device, kernel: &Kernel) {
+        if !self.made.borrow().contains_key(&kernel.label) && !self.is_under_way(&kernel.label) {
+            self.ahead.borrow_mut().request(device, kernel.clone());
+        }
+    }
+
+    /// Whether any is being made.
+    pub(super) fn is_compiling(&self) -> bool {
+        self.keep(false);
+        self.ahead.borrow().len() > 0
+    }
+
+    /// Waits until none is.
+    pub(super) fn wait(&self) {
+        self.wait_while(Self::is_compiling);
+    }
+
+    fn wait_while(&self, is_missing: impl Fn(&Self) -> bool) {
+        while is_missing(self) {
+            self.keep(true);
+        }
+    }
+
+    fn is_under_way(&self, label: &str) -> bool {
+        self.ahead.borrow().is_under_way(label)
+    }
+
+    /// Keeps what is compiled by now, or first waits for one.
+    fn keep(&self, waits: bool) {
+        let compiled = self.ahead.borrow_mut().take(waits);
+        let compiled = compiled.into_iter().map(|pipeline| (pipeline.label.clone(), Rc::new(pipeline)));
+        self.made.borrow_mut().extend(compiled);
     }
 }

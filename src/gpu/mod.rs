@@ -1,6 +1,8 @@
 //! All that names wgpu: the device, weight matrices and buffers on it, the kernels, and recorded plans of
 //! dispatches. It knows shapes and types, but no model.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod ahead;
 mod ceilings;
 pub mod device;
 pub mod kernel;

@@ -44,12 +44,6 @@ pub enum MatrixId {
 }
 
 impl MatrixId {
-    /// Whether every layer has one.
-    #[must_use]
-    pub(super) fn is_of_layer(self) -> bool {
-        !matches!(self, Self::Embedding | Self::Output)
-    }
-
     /// The same matrix in the first layer, for what does not differ between layers.
     #[must_use]
     pub(super) fn of_first_layer(self) -> Self {
@@ -225,19 +219,19 @@ impl Blueprint {
         self.options.kernels
     }
 
-    /// The memory that what was added so far takes.
+    /// The memory that what was added so far takes, on a GPU or a software adapter.
     ///
     /// # Errors
     ///
     /// As [`Blueprint::context_length`].
-    pub fn memory(&self) -> Result<Memory> {
+    pub fn memory(&self, is_software: bool) -> Result<Memory> {
         let (config, max_seq) = (self.config()?, self.context_length()?);
         let matrices: u64 = self.pieces.values().flatten().map(PieceShape::bytes).sum();
         let norms = self.norms().count() as u64 * norm_bytes(config);
         Ok(Memory {
             weights: matrices + norms,
             kv: Cache::bytes_of(config, max_seq),
-            activations: activation_bytes(config, max_seq),
+            activations: activation_bytes(config, max_seq, is_software),
         })
     }
 

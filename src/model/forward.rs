@@ -24,13 +24,13 @@ use super::picker::{self, Picker};
 use super::rounding::{RoundParams, round, rounded_bytes};
 use super::tuning::{Cores, Count};
 use super::weights::Weights;
-use super::{MAX_BATCH, MAX_LOGITS, SLICE_LEN};
+use super::{MAX_LOGITS, MAX_SLICES, MIN_SLICE_LEN, max_batch};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::gpu::kernel::{ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel};
+use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel};
 use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
-use crate::gpu::tensor::{Piece, padded};
+use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::uniforms::Uniforms;
 
 /// What is done with a product with a matrix, and whether x is normalised first.
@@ -47,33 +47,42 @@ pub(super) fn role(id: MatrixId) -> (Epilogue, bool) {
 /// Has the device compile what the model will need, so that it does so while weights are still on their way.
 pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result<()> {
     let config = blueprint.config()?;
-    let mut needed = BTreeSet::new();
+    // Of every layer's the same but for types and shapes.
+    let mut needed: Vec<(MatrixId, &PieceShape)> = Vec::new();
     for (id, pieces) in blueprint.pieces() {
         let id = id.of_first_layer();
-        needed.extend(pieces.iter().map(|piece| (id, piece.layout.dtype)));
+        for piece in pieces {
+            let is_same = |(other, shape): &(MatrixId, &PieceShape)| {
+                *other == id && (shape.layout, shape.n_rows) == (piece.layout, piece.n_rows)
+            };
+            if !needed.iter().any(is_same) {
+                needed.push((id, piece));
+            }
+        }
     }
-    for (id, dtype) in needed {
+    for (id, piece) in needed {
+        let dtype = piece.layout.dtype;
         if id == MatrixId::Embedding {
-            let _compiled = gpu.pipeline(&Kernel::embed(dtype));
+            gpu.compile(&Kernel::embed(dtype));
         }
         if id == MatrixId::Embedding && !config.tie_word_embeddings {
             continue;
         }
         let (epilogue, norm) = role(id);
         for count in [Count::One, Count::Many] {
-            let core = cores.get(count, dtype);
-            let _compiled = gpu.pipeline(&Kernel::product(core, dtype, epilogue, norm));
-            if core == Core::RowsI8 {
-                let _compiled = gpu.pipeline(&Kernel::round(norm));
+            let core = cores.get(count, piece);
+            gpu.compile(&Kernel::product(core, dtype, epilogue, norm));
+            if let Some((kernel, _)) = core.preparation(norm) {
+                gpu.compile(&kernel);
             }
         }
     }
     let vecs = head_vecs(config) as u32;
     for is_single in [true, false] {
-        let _compiled = gpu.pipeline(&Kernel::attention(attention_rows(config, is_single), vecs, cores.sharers()));
+        gpu.compile(&Kernel::attention(attention_rows(config, is_single), vecs, cores.sharers()));
     }
     for kernel in [Kernel::attention_combine(), picker::kernel(gpu)] {
-        let _compiled = gpu.pipeline(&kernel);
+        gpu.compile(&kernel);
     }
     Ok(())
 }
@@ -168,12 +177,12 @@ struct CombineParams {
 /// Activations and what else the plans share.
 #[derive(Debug)]
 struct Buffers {
-    ids: wgpu::Buffer,       // [MAX_BATCH] u32
-    h: wgpu::Buffer,         // [MAX_BATCH, padded(hidden_size)]
-    q: wgpu::Buffer,         // [MAX_BATCH, padded(n_heads * head_dim)]
-    attn: wgpu::Buffer,      // [MAX_BATCH, padded(n_heads * head_dim)]
+    ids: wgpu::Buffer,       // [max_batch] u32
+    h: wgpu::Buffer,         // [max_batch, padded(hidden_size)]
+    q: wgpu::Buffer,         // [max_batch, padded(n_heads * head_dim)]
+    attn: wgpu::Buffer,      // [max_batch, padded(n_heads * head_dim)]
     slices: wgpu::Buffer,    // [n_heads, n_slices, head_dim + 2], of one token
-    act: wgpu::Buffer,       // [MAX_BATCH, padded(intermediate_size)]
+    act: wgpu::Buffer,       // [max_batch, padded(intermediate_size)]
     logits: wgpu::Buffer,    // [MAX_LOGITS, vocab_size]
     staging: wgpu::Buffer,   // the same, mappable
     rope: wgpu::Buffer,      // [max_seq, head_dim / 2] cos, sin
@@ -249,7 +258,7 @@ impl Plans {
     /// Encodes a workgroup of every kernel, so that the driver does now what it leaves for the first time. What that
     /// writes is written anew before anything reads it.
     pub(super) fn warm_up(&self, gpu: &Gpu, picker: &Picker, pass: &mut wgpu::ComputePass<'_>) {
-        let step = Step { pos: 0, n_tokens: 1, first_token: 0, slice_len: SLICE_LEN };
+        let step = Step { pos: 0, n_tokens: 1, first_token: 0, slice_len: MIN_SLICE_LEN };
         self.write(gpu, Some(&[0]), &step, &(0..1));
         let mut seen = BTreeSet::new();
         let plans = [&self.few, &self.many, &self.head_few, &self.head_many, picker.plan()];
@@ -288,12 +297,12 @@ impl Plans {
 impl Buffers {
     fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
         use wgpu::BufferUsages as Usage;
-        let sizes = Sizes::new(config, max_seq);
+        let sizes = Sizes::new(config, max_seq, gpu.is_software());
         let step = || gpu.uniform("step", &Step::default());
         let rope = gpu.storage("rope", sizes.rope);
         gpu.queue.write_buffer(&rope, 0, bytemuck::cast_slice(&rope_table(config, max_seq)));
         Self {
-            ids: gpu.storage("ids", (MAX_BATCH * 4) as u64),
+            ids: gpu.storage("ids", (max_batch(gpu.is_software()) * 4) as u64),
             h: gpu.storage("h", sizes.h),
             q: gpu.storage("q", sizes.heads),
             attn: gpu.storage("attn", sizes.heads),
@@ -324,9 +333,10 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(config: &ModelConfig, max_seq: usize) -> Self {
-        let activation = |width: usize| (MAX_BATCH * padded(width) * 4) as u64;
-        let n_slices = max_seq.div_ceil(SLICE_LEN as usize);
+    fn new(config: &ModelConfig, max_seq: usize, is_software: bool) -> Self {
+        let max_batch = max_batch(is_software);
+        let activation = |width: usize| (max_batch * padded(width) * 4) as u64;
+        let n_slices = max_seq.div_ceil(MIN_SLICE_LEN as usize).min(MAX_SLICES as usize);
         let widest = config.hidden_size.max(config.n_heads * config.head_dim).max(config.intermediate_size);
         Self {
             h: activation(config.hidden_size),
@@ -335,14 +345,14 @@ impl Sizes {
             act: activation(config.intermediate_size),
             logits: (MAX_LOGITS * config.vocab_size * 4) as u64,
             rope: (max_seq * config.head_dim * 4) as u64,
-            rounded: rounded_bytes(MAX_BATCH, padded(widest)),
+            rounded: rounded_bytes(max_batch, padded(widest)),
         }
     }
 }
 
 /// Bytes of all that is neither weights nor KV cache, but for some thousands.
-pub(super) fn activation_bytes(config: &ModelConfig, max_seq: usize) -> u64 {
-    let sizes = Sizes::new(config, max_seq);
+pub(super) fn activation_bytes(config: &ModelConfig, max_seq: usize, is_software: bool) -> u64 {
+    let sizes = Sizes::new(config, max_seq, is_software);
     picker::bytes(config.vocab_size)
         + sizes.h
         + 2 * sizes.heads
@@ -480,19 +490,19 @@ impl Recorder<'_> {
     /// A dispatch for every piece of the matrix: none if the model does not have it.
     fn product(&self, plan: &mut Plan, count: Count, product: &Product<'_>, id: MatrixId) {
         let (epilogue, is_normalised) = role(id);
-        let mut rounded_chunks = None;
+        let mut rounded_for = None;
         for piece in self.weights.matrix(id) {
             let dtype = piece.shape.layout.dtype;
-            let core = self.cores.get(count, dtype);
+            let core = self.cores.get(count, &piece.shape);
             let pipeline = self.gpu.pipeline(&Kernel::product(core, dtype, epilogue, is_normalised));
             let params = ProductParams::new(self.config, self.cache.max_seq(), product.y_width, piece, id);
             let mut x = [whole(product.x), product.norm.clone()];
-            if core == Core::RowsI8 {
+            if core.preparation(is_normalised).is_some() {
                 let rounded = self.buffers.rounded.each_ref().map(whole);
-                if rounded_chunks.replace(params.n_chunks) != Some(params.n_chunks) {
+                if rounded_for.replace(core) != Some(core) {
                     let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
                     let parts = [whole(product.step), uniform.binding()].into_iter().chain(x).chain(rounded.clone());
-                    plan.dispatches.push(round(self.gpu, is_normalised, parts));
+                    plan.dispatches.extend(round(self.gpu, core, is_normalised, parts));
                 }
                 x = rounded;
             }

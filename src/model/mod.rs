@@ -29,14 +29,35 @@ use crate::gpu::plan::Step;
 use crate::gpu::tensor::Piece;
 use crate::sampler::Sampling;
 
-/// Most tokens a step takes: what the activations are allocated for.
-pub const MAX_BATCH: usize = 128;
+/// Most tokens a step takes on a GPU, and on a software adapter, which gains nothing by more: what the activations are
+/// allocated for.
+pub const MAX_BATCH: usize = 512;
+const MAX_SOFTWARE_BATCH: usize = 128;
 
 /// Most positions whose logits are computed at once.
 pub const MAX_LOGITS: usize = 32;
 
-/// Cached positions per slice of the attention while decoding.
-const SLICE_LEN: u32 = 256;
+/// Cached positions per slice of the attention while decoding, at least.
+const MIN_SLICE_LEN: u32 = 64;
+const MIN_SOFTWARE_SLICE_LEN: u32 = 256;
+
+/// Most slices of the attention while decoding.
+const MAX_SLICES: u32 = 32;
+
+/// Cached positions in slices begin at whole tiles of `attention.wgsl`.
+const SLICE_STEP: u32 = 64;
+
+/// Tokens that a step takes at most.
+pub(crate) fn max_batch(is_software: bool) -> usize {
+    if is_software { MAX_SOFTWARE_BATCH } else { MAX_BATCH }
+}
+
+/// Positions in a slice of a cache of `len`: few, so that many workgroups share it, but no more slices than are joined
+/// quickly.
+fn slice_len(is_software: bool, len: u32) -> u32 {
+    let least = if is_software { MIN_SOFTWARE_SLICE_LEN } else { MIN_SLICE_LEN };
+    len.div_ceil(MAX_SLICES).next_multiple_of(SLICE_STEP).max(least)
+}
 
 /// In the context: a token that the device chose and nobody has read yet. No vocabulary has it.
 const UNKNOWN: u32 = u32::MAX;
@@ -135,6 +156,12 @@ impl Model {
         self.cache.max_seq()
     }
 
+    /// Tokens that a step takes at most.
+    #[must_use]
+    pub fn max_batch(&self) -> usize {
+        max_batch(self.gpu.is_software())
+    }
+
     /// The tokens in the context.
     #[must_use]
     pub fn context(&self) -> &[u32] {
@@ -189,7 +216,7 @@ impl Model {
         self.plans.kernels()
     }
 
-    /// Runs `ids`, at most [`MAX_BATCH`], after the tokens in the context, and submits the logits of those in
+    /// Runs `ids`, at most [`Model::max_batch`], after the tokens in the context, and submits the logits of those in
     /// `logits` (counted within `ids`, at most [`MAX_LOGITS`]) for [`Model::read_logits`].
     ///
     /// # Errors
@@ -355,7 +382,7 @@ impl Model {
 
     fn check_step(&self, ids: &[u32], logits: &Range<usize>) -> Result<()> {
         self.check_ids(ids)?;
-        if ids.is_empty() || ids.len() > MAX_BATCH || logits.len() > MAX_LOGITS || logits.end > ids.len() {
+        if ids.is_empty() || ids.len() > self.max_batch() || logits.len() > MAX_LOGITS || logits.end > ids.len() {
             let n = ids.len();
             return Err(Error::Internal(format!("a step of {n} tokens with the logits of {logits:?} is too large")));
         }
@@ -367,7 +394,7 @@ impl Model {
         let (pos, max_seq) = (self.cache.ids().len() as u32, self.cache.max_seq() as u32);
         let n_tokens = ids.map_or(1, <[u32]>::len) as u32;
         // Decoding spreads a long cache over more workgroups; a batch has enough of them.
-        let slice_len = if n_tokens == 1 { SLICE_LEN } else { max_seq };
+        let slice_len = if n_tokens == 1 { slice_len(self.gpu.is_software(), pos + 1) } else { max_seq };
         let step = Step { pos, n_tokens, first_token: 0, slice_len };
         self.plans.write(&self.gpu, ids, &step, logits);
         step

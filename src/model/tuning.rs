@@ -12,6 +12,7 @@ use web_time::Instant;
 
 use super::blueprint::{Blueprint, MatrixId};
 use super::forward::{ProductParams, role};
+use super::rounding::{RoundParams, round, rounded_bytes};
 use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -37,6 +38,16 @@ const ROUNDED_GAIN: f64 = 1.10;
 
 /// Types that are measured: those with most weights. Others follow the first.
 const N_DTYPES: usize = 2;
+
+/// Shapes of matrices that are measured for each of them, those with most weights: for one token, where it shows how
+/// many threads a small matrix gives work to, and for many. Others follow what is next to them in size.
+const N_SHAPES: [usize; 2] = [3, 1];
+
+/// Tokens of a product that is measured for many, on a GPU.
+const MANY_TOKENS: u32 = 256;
+
+/// Tokens whose results show whether a kernel computes right.
+const CHECK_TOKENS: usize = 32;
 
 /// Rows of the matrix that shows whether a kernel computes right on this device.
 const CHECK_ROWS: usize = 64;
@@ -129,13 +140,20 @@ pub(super) enum Count {
     Many,
 }
 
-/// The kernels of a model's products, by what they are for and the type of the weights.
+/// The rows of a matrix, or of a piece of one, and the chunks in a row.
+type Shape = [usize; 2];
+
+fn shape_of(piece: &PieceShape) -> Shape {
+    [piece.n_rows, piece.layout.n_chunks]
+}
+
+/// The kernels of a model's products, by what they are for, the type of the weights and the shape of the matrix.
 #[derive(Debug, Default)]
 pub(crate) struct Cores {
     kernels: Kernels,
     /// The dtypes that were looked at, those with most weights first.
     dtypes: Vec<Dtype>,
-    chosen: BTreeMap<(Count, Dtype), Core>,
+    chosen: BTreeMap<(Count, Dtype, Shape), Core>,
     one: Vec<Core>,
     many: Vec<Core>,
     /// Seconds that measuring took so far.
@@ -166,11 +184,15 @@ impl Cores {
         &self.tuning
     }
 
-    /// The kernel for products with weights of `dtype`.
-    pub(super) fn get(&self, count: Count, dtype: Dtype) -> Core {
-        let leading = self.dtypes.first().and_then(|first| self.chosen.get(&(count, *first)));
-        let chosen = self.chosen.get(&(count, dtype)).or(leading);
-        let mut all = chosen.into_iter().chain(self.candidates(count));
+    /// The kernel for products with a piece of a matrix.
+    pub(super) fn get(&self, count: Count, piece: &PieceShape) -> Core {
+        let dtype = piece.layout.dtype;
+        let nearest = |dtype: Dtype| {
+            let chosen = self.chosen.range((count, dtype, [0; 2])..=(count, dtype, [usize::MAX; 2]));
+            chosen.min_by(|(a, _), (b, _)| distance(a.2, piece).total_cmp(&distance(b.2, piece))).map(|(_, core)| core)
+        };
+        let leading = self.dtypes.first().and_then(|first| nearest(*first));
+        let mut all = nearest(dtype).into_iter().chain(leading).chain(self.candidates(count));
         all.find(|core| core.takes(dtype)).copied().unwrap_or(Core::MatMul(Numbers::F32))
     }
 
@@ -196,7 +218,10 @@ impl Cores {
         for choice in self.choices(gpu, blueprint, weights)? {
             if choice.remembered.is_none() {
                 for core in &choice.candidates {
-                    let _compiled = gpu.pipeline(&choice.kernel(*core));
+                    gpu.compile(&choice.kernel(*core));
+                    if let Some((kernel, _)) = core.preparation(role(choice.id).1) {
+                        gpu.compile(&kernel);
+                    }
                 }
             }
         }
@@ -206,7 +231,7 @@ impl Cores {
     /// Measures for the types that the blueprint has and this has not seen yet.
     pub(crate) async fn measure(&mut self, gpu: &Gpu, blueprint: &Blueprint, weights: &Weights) -> Result<()> {
         for choice in self.choices(gpu, blueprint, weights)? {
-            let what = (choice.count, choice.dtype);
+            let what = (choice.count, choice.dtype, shape_of(&choice.pieces[0].shape));
             if let Some(core) = choice.remembered {
                 self.chosen.insert(what, core);
             } else if self.spent < BUDGET {
@@ -231,17 +256,19 @@ impl Cores {
         }
         let config = blueprint.config()?;
         for dtype in blueprint.dtypes().into_iter().take(N_DTYPES) {
-            for count in [Count::One, Count::Many] {
+            let typical = typical(config, blueprint, weights, dtype);
+            for (count, n_shapes) in [Count::One, Count::Many].into_iter().zip(N_SHAPES) {
                 let mut candidates = self.candidates(count).to_vec();
                 candidates.retain(|core| core.takes(dtype));
-                if candidates.len() < 2 || self.chosen.contains_key(&(count, dtype)) {
-                    continue;
+                for (id, pieces) in typical.iter().take(n_shapes).cloned() {
+                    if candidates.len() < 2 || self.chosen.contains_key(&(count, dtype, shape_of(&pieces[0].shape))) {
+                        continue;
+                    }
+                    let key = self.key(gpu, &pieces[0].shape, count);
+                    let label = self.tuning.labels.get(&key);
+                    let remembered = candidates.iter().find(|core| Some(&core.label()) == label).copied();
+                    choices.push(Choice { count, dtype, candidates: candidates.clone(), id, pieces, key, remembered });
                 }
-                let Some((id, pieces)) = typical(config, blueprint, weights, dtype) else { continue };
-                let key = self.key(gpu, &pieces[0].shape, count);
-                let label = self.tuning.labels.get(&key);
-                let remembered = candidates.iter().find(|core| Some(&core.label()) == label).copied();
-                choices.push(Choice { count, dtype, candidates, id, pieces, key, remembered });
             }
         }
         Ok(choices)
@@ -271,7 +298,7 @@ fn is_known(gpu: &Gpu) -> bool {
 
 /// The kernels to choose from, where they take a type; the first wherever nothing is measured.
 fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
-    let Offer { subgroup, f16, packed_dot, .. } = gpu.offer();
+    let Offer { subgroup, f16, packed_dot, cooperative, .. } = gpu.offer();
     let shape = |lanes: u32, groups, pairs, numbers| {
         let joined = subgroup.min(lanes);
         Core::MatVec(MatVecShape { lanes, groups, pairs, tokens: 1, joined, numbers })
@@ -302,8 +329,15 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
             shape(32, 4, 2, Numbers::F32),
             shape(32, 8, 1, Numbers::I8),
             shape(32, 4, 2, Numbers::I8),
+            shape(64, 4, 1, Numbers::I8),
         ],
-        (false, Count::Many) => [Numbers::F32, Numbers::F16, Numbers::I8].map(Core::MatMul).into(),
+        (false, Count::Many) => {
+            let mut all: Vec<_> = [Numbers::F32, Numbers::F16, Numbers::I8].map(Core::MatMul).into();
+            if cooperative {
+                all.push(Core::Cooperative);
+            }
+            all
+        }
     };
     all.retain(|core| match core.numbers() {
         Numbers::F32 => true,
@@ -320,26 +354,39 @@ fn candidates(gpu: &Gpu, kernels: Kernels, count: Count) -> Vec<Core> {
     all
 }
 
-/// The matrix with most weights of one type, in layer after layer.
+/// The matrices of one type, each in layer after layer, those with most weights first.
 fn typical<'a>(
     config: &ModelConfig,
     blueprint: &Blueprint,
     weights: &'a Weights,
     dtype: Dtype,
-) -> Option<(MatrixId, Vec<&'a Piece>)> {
-    // QKV's epilogue writes to a cache, which is not there yet.
-    let is_plain = |id: MatrixId| match id {
-        MatrixId::Qkv(_) => false,
-        MatrixId::Embedding => config.tie_word_embeddings,
-        _ => true,
-    };
-    let of_dtype = |id| weights.matrix(id).iter().filter(move |piece| piece.shape.layout.dtype == dtype);
-    let bytes = |id| of_dtype(id).map(|piece| piece.shape.bytes()).max().unwrap_or(0);
-    let ids: Vec<_> = blueprint.pieces().map(|(id, _)| id).filter(|id| is_plain(*id) && bytes(*id) > 0).collect();
-    // A layer's matrices are most of a model, even where the output projection is the largest of all.
-    let id = *ids.iter().max_by_key(|id| (id.is_of_layer(), bytes(**id)))?;
-    let same = ids.iter().filter(|other| other.of_first_layer() == id.of_first_layer());
-    Some((id, same.flat_map(|id| of_dtype(*id)).collect()))
+) -> Vec<(MatrixId, Vec<&'a Piece>)> {
+    let mut all: Vec<(MatrixId, Vec<&Piece>)> = Vec::new();
+    for (id, _) in blueprint.pieces() {
+        // QKV's epilogue writes to a cache, which is not there yet.
+        let is_plain = match id {
+            MatrixId::Qkv(_) => false,
+            MatrixId::Embedding => config.tie_word_embeddings,
+            _ => true,
+        };
+        let pieces = weights.matrix(id).iter().filter(|piece| is_plain && piece.shape.layout.dtype == dtype);
+        // Of equal shapes one is measured.
+        for piece in pieces {
+            match all.iter_mut().find(|(_, same)| shape_of(&same[0].shape) == shape_of(&piece.shape)) {
+                Some((_, same)) => same.push(piece),
+                None => all.push((id, vec![piece])),
+            }
+        }
+    }
+    let bytes = |pieces: &[&Piece]| pieces.iter().map(|piece| piece.shape.bytes()).sum::<u64>();
+    all.sort_by_key(|(_, pieces)| std::cmp::Reverse(bytes(pieces)));
+    all
+}
+
+/// How different in size a matrix is.
+fn distance([n_rows, n_chunks]: Shape, piece: &PieceShape) -> f64 {
+    let size = |n_rows: usize, n_chunks: usize| (n_rows as f64 * n_chunks as f64).ln();
+    (size(n_rows, n_chunks) - size(piece.n_rows, piece.layout.n_chunks)).abs()
 }
 
 /// A choice between kernels.
@@ -373,6 +420,8 @@ struct Bench<'a> {
     x: wgpu::Buffer,
     y: wgpu::Buffer,
     y_width: usize,
+    /// Where x is rounded beforehand for those that want it.
+    rounded: [wgpu::Buffer; 2],
     /// In the place of keys and values: no product that is measured writes any.
     no_cache: [wgpu::Buffer; 2],
     /// All buffers, to be destroyed.
@@ -384,7 +433,7 @@ impl<'a> Bench<'a> {
         let n_tokens = match choice.count {
             Count::One => 1,
             Count::Many if gpu.is_software() => 8,
-            Count::Many => 32,
+            Count::Many => MANY_TOKENS,
         };
         let step = Step { pos: 0, n_tokens, first_token: 0, slice_len: 1 };
         let y_width = padded(match choice.id {
@@ -401,8 +450,10 @@ impl<'a> Bench<'a> {
         let buffer = |bytes: &[u8]| scratch_buffer(gpu, &scratch, bytes);
         let step_buffer = buffer(bytemuck::bytes_of(&step));
         let (x, y) = (buffer(bytemuck::cast_slice(&x)), buffer(bytemuck::cast_slice(&y)));
+        let rounded = rounded_bytes(n_tokens as usize, 32 * choice.pieces[0].shape.layout.n_chunks);
+        let rounded = rounded.map(|bytes| buffer(&vec![0; bytes as usize]));
         let no_cache = [(); 2].map(|()| buffer(&[0; 4]));
-        Self { gpu, config, choice, step, step_buffer, x, y, y_width, no_cache, scratch }
+        Self { gpu, config, choice, step, step_buffer, x, y, y_width, rounded, no_cache, scratch }
     }
 
     /// The candidate to use.
@@ -445,10 +496,15 @@ impl<'a> Bench<'a> {
         let n_pieces = n.min(self.choice.pieces.len());
         let dispatches: Vec<Vec<Dispatch>> = cores
             .iter()
-            .map(|core| self.choice.pieces[..n_pieces].iter().map(|piece| self.dispatch(*core, piece)).collect())
+            .map(|core| self.choice.pieces[..n_pieces].iter().flat_map(|piece| self.dispatches(*core, piece)).collect())
             .collect();
-        let passes: Vec<_> =
-            dispatches.iter().map(|dispatches| (self.step, dispatches.iter().cycle().take(n).collect())).collect();
+        let passes: Vec<_> = dispatches
+            .iter()
+            .map(|dispatches| {
+                let n_dispatches = dispatches.len() / n_pieces * n;
+                (self.step, dispatches.iter().cycle().take(n_dispatches).collect())
+            })
+            .collect();
         let seconds = self.gpu.time(&passes).await?;
         Ok(seconds.into_iter().map(|seconds| seconds / n as f64).collect())
     }
@@ -460,23 +516,24 @@ impl<'a> Bench<'a> {
         // An even number, whichever rows make a pair.
         let n_rows = CHECK_ROWS.min(self.choice.pieces[0].shape.n_rows & !1).max(1);
         let piece = Piece::new(self.gpu, "check", PieceShape { layout, first_row: 0, n_rows });
-        // As f16 these are numbers around 0.06, as f32 tiny but normal ones, as integers anything.
-        let words = |n: usize| -> Vec<u32> { (0..n).map(|i| 0x2c00_2c00 | noise(i) & 0x03ff_03ff).collect() };
+        // As f16 these are numbers between 1 and 2, as f32 around 0.01, as integers anything.
+        let words = |n: usize| -> Vec<u32> { (0..n).map(|i| 0x3c00_3c00 | noise(i) & 0x03ff_03ff).collect() };
         piece.write_rows(
             self.gpu,
             0,
             &words(n_rows * layout.quants_row_words()),
             &words(n_rows * layout.aux_row_words()),
         );
-        let bytes = self.y.size();
+        let bytes = self.y.size().min((CHECK_TOKENS * self.y_width * 4) as u64);
         let outputs = self.gpu.uncounted("check", bytes * cores.len() as u64, Usage::COPY_DST | Usage::MAP_READ);
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("check") };
         let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
         for (core, i) in cores.iter().zip(0..) {
             encoder.clear_buffer(&self.y, 0, None);
-            let dispatch = self.dispatch(*core, &piece);
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            dispatch.encode(&mut pass, &self.step);
+            for dispatch in self.dispatches(*core, &piece) {
+                dispatch.encode(&mut pass, &self.step);
+            }
             drop(pass);
             encoder.copy_buffer_to_buffer(&self.y, 0, &outputs, i * bytes, bytes);
         }
@@ -495,14 +552,26 @@ impl<'a> Bench<'a> {
         Ok(std::iter::once(true).chain(all.zip(&cores[1..]).map(is_near)).collect())
     }
 
-    fn dispatch(&self, core: Core, piece: &Piece) -> Dispatch {
-        let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
+    /// The product, and before it the rounding of x if the core wants that.
+    fn dispatches(&self, core: Core, piece: &Piece) -> Vec<Dispatch> {
         let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
-        let uniform = scratch_buffer(self.gpu, &self.scratch, bytemuck::bytes_of(&params));
-        let (x, y, [k, v]) = (&self.x, &self.y, &self.no_cache);
-        let buffers = [&self.step_buffer, &uniform, x, x, &piece.quants, piece.aux(), x, y, k, v];
+        let uniform = |bytes: &[u8]| scratch_buffer(self.gpu, &self.scratch, bytes);
+        let (y, [k, v]) = (&self.y, &self.no_cache);
+        let mut x = [&self.x; 2];
+        let mut all = Vec::new();
+        let round_params = uniform(bytemuck::bytes_of(&RoundParams::new(&params)));
+        let parts = [&self.step_buffer, &round_params].into_iter().chain(x).chain(&self.rounded);
+        let parts = parts.map(|buffer| buffer.as_entire_buffer_binding());
+        if let Some(dispatch) = round(self.gpu, core, role(self.choice.id).1, parts) {
+            all.push(dispatch);
+            x = self.rounded.each_ref();
+        }
+        let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
+        let uniform = uniform(bytemuck::bytes_of(&params));
+        let buffers = [&self.step_buffer, &uniform, x[0], x[1], &piece.quants, piece.aux(), &self.x, y, k, v];
         let group = pipeline.bind(self.gpu, &buffers);
-        Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) }
+        all.push(Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) });
+        all
     }
 }
 

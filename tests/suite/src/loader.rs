@@ -428,7 +428,7 @@ async fn memory_is_foreseen() -> Outcome {
     let mut blueprint = Blueprint::new(gpu.limits(), LoadOptions::default());
     blueprint.add(header("model.gguf", K)?).map_err(text)?;
     blueprint.check_complete().map_err(text)?;
-    let foreseen = blueprint.memory().map_err(text)?;
+    let foreseen = blueprint.memory(gpu.is_software()).map_err(text)?;
     // A load that was given up leaves nothing behind.
     let before = gpu.allocated_bytes();
     let mut given_up = loader(&gpu, None).map_err(text)?;

@@ -1,4 +1,4 @@
-//! `matvec`, `matmul`, `rows` and `rows_i8` with every dtype and every epilogue.
+//! `matvec`, `matmul`, `cooperative`, `rows` and `rows_i8` with every dtype and every epilogue.
 
 use helium_webgpu::format::Dtype;
 use helium_webgpu::gpu::kernel::{Core, Epilogue, Kernel, MatVecShape, Numbers};
@@ -24,6 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("matvec_tiled_i8", Core::MatVec(MatVecShape { pairs: 2, numbers: Numbers::I8, ..tiled })),
         ("matmul_f16", Core::MatMul(Numbers::F16)),
         ("matmul_i8", Core::MatMul(Numbers::I8)),
+        ("cooperative", Core::Cooperative),
     ];
     let mut cases = Vec::new();
     for (word, core) in cores {
@@ -48,6 +49,7 @@ async fn runner(core: Core) -> Result<(Runner, bool), String> {
     let offer = runner.offer();
     let has_numbers = match core.numbers() {
         _ if core == Core::RowsI8 => offer.subgroup >= 4,
+        _ if core == Core::Cooperative => offer.cooperative,
         Numbers::F32 => true,
         Numbers::F16 => offer.f16,
         Numbers::I8 => offer.packed_dot,
@@ -106,7 +108,7 @@ fn shapes(core: Core, dtype: Dtype) -> [Shape; 6] {
 async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
     let (runner, has_numbers) = runner(core).await?;
     if !has_numbers {
-        return crate::left_out("this adapter does not have its numbers or its subgroups");
+        return crate::left_out("this adapter does not have its numbers, subgroups or matrices");
     }
     let mut random = Random::new(&name);
     for shape in shapes(core, dtype) {
@@ -120,7 +122,7 @@ async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
 async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
     let (runner, has_numbers) = runner(core).await?;
     if !has_numbers {
-        return crate::left_out("this adapter does not have its numbers or its subgroups");
+        return crate::left_out("this adapter does not have its numbers, subgroups or matrices");
     }
     let mut random = Random::new(&name);
     let widths = widths(dtype);
@@ -327,13 +329,15 @@ fn dispatch(
     // Without a norm nobody may read one.
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
-    let rounded = (core == Core::RowsI8).then(|| {
-        let n_blocks = n_tokens.div_ceil(8);
+    let rounded = core.preparation(has_norm).map(|(kernel, block)| {
+        let n_blocks = n_tokens.div_ceil(block as usize);
+        let n_tokens = n_blocks * block as usize;
         let n_cols = 32 * params.n_chunks as usize;
-        let [words, scales] = [n_blocks * n_cols * 4, n_blocks * n_cols / 2].map(|len| runner.poisoned("rounded", len));
+        // Two bytes a number; a scale for every sixteen, or less.
+        let [words, scales] = [n_tokens * n_cols / 2, n_tokens * n_cols / 16].map(|len| runner.poisoned("rounded", len));
         let round = runner.uniform("params", &[params.n_chunks, params.x_stride, params.cols, params.eps.to_bits()]);
         let buffers = [&step, &round, &input.x_buffer, norm, &words, &scales];
-        runner.run(&Kernel::round(has_norm), &buffers, [1, n_blocks as u32, 1]);
+        runner.run(&kernel, &buffers, [1, n_blocks as u32, 1]);
         [words, scales]
     });
     let [x, norm] = rounded.as_ref().map_or([&input.x_buffer, norm], <[wgpu::Buffer; 2]>::each_ref);

@@ -46,8 +46,8 @@ fn random_scale(kind: usize, random: &mut Random) -> f16 {
         1 => f16::from_bits(sign | [1, 2, 671, 1023, 1 + random.below(1023) as u16][random.below(5) as usize]),
         // About the smallest normal one.
         3 => f16::from_bits(sign | (0x0400 + random.below(64) as u16)),
-        // Large.
-        4 => f16::from_f32(random.float(60.0)),
+        // Large: weights up to 32,512 in Q6_K, which f16 has; no model has larger ones.
+        4 => f16::from_f32(random.float(8.0)),
         // None: a block of zeros, or of minimums.
         5 => f16::from_bits(sign),
         _ => f16::from_f32(random.float(0.1)),

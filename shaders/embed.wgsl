@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;              // [n_tokens]
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> aux: array<u32>;
+@group(0) @binding(3) var<storage, read> aux: array<Aux>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;        // [n_tokens, y_stride]
 
 @compute @workgroup_size(64)

@@ -34,7 +34,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> logits: array<u32>;         // [vocab_size] f32, as bits to find NaN among
+@group(0) @binding(1) var<storage, read> logits: array<vec4<u32>>;   // [vocab_size] f32, as bits to find NaN among; then anything
 @group(0) @binding(2) var<storage, read> biases: array<f32>;         // [vocab_size]
 @group(0) @binding(3) var<storage, read_write> counts: array<u32>;   // [vocab_size]
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;      // the first: the next step's token
@@ -57,8 +57,13 @@ var<workgroup> bins: array<atomic<u32>, BINS>;
 var<workgroup> n_bins: u32;
 var<workgroup> n_sorted: atomic<u32>;
 
-fn penalised(id: u32) -> f32 {
-  var logit = bitcast<f32>(logits[id]);
+fn logit_at(id: u32) -> u32 {
+  return logits[id / 4u][id % 4u];
+}
+
+// The logit of a token, given as bits, after penalties.
+fn penalised(id: u32, bits: u32) -> f32 {
+  var logit = bitcast<f32>(bits);
   if params.has_penalties == 0u {
     return logit;
   }
@@ -145,20 +150,24 @@ fn choose(n: u32, n_total: u32, total: f32) -> u32 {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) thread: u32) {
   // The best, and of equal ones the first; the largest logit before penalties; the first that is no number.
+  let n_vecs = (params.vocab_size + 3u) / 4u;
   var best_value = -3.0e38;
   var best_id = params.vocab_size - 1u;
   var largest_here = -3.0e38;
   var bad_id = params.vocab_size;
-  for (var id = thread; id < params.vocab_size; id += THREADS) {
-    let bits = logits[id];
-    if is_no_number(bits) {
-      bad_id = min(bad_id, id);
-    }
-    largest_here = max(largest_here, bitcast<f32>(bits));
-    let value = penalised(id);
-    if value > best_value {
-      best_value = value;
-      best_id = id;
+  for (var at = thread; at < n_vecs; at += THREADS) {
+    let four = logits[at];
+    for (var id = 4u * at; id < min(4u * at + 4u, params.vocab_size); id++) {
+      let bits = four[id % 4u];
+      if is_no_number(bits) {
+        bad_id = min(bad_id, id);
+      }
+      largest_here = max(largest_here, bitcast<f32>(bits));
+      let value = penalised(id, bits);
+      if value > best_value {
+        best_value = value;
+        best_id = id;
+      }
     }
   }
   values[thread] = best_value;
@@ -188,16 +197,20 @@ fn main(@builtin(local_invocation_index) thread: u32) {
   }
   workgroupBarrier();
   let best = best_ids[0];
-  let top = penalised(best);
+  let top = penalised(best, logit_at(best));
   var exp_sum = 0.0;
   var weight_sum = 0.0;
-  for (var id = thread; id < params.vocab_size; id += THREADS) {
-    exp_sum += exp(bitcast<f32>(logits[id]) - largest[0]);
-    if is_drawn {
-      let scaled = (penalised(id) - top) / params.temperature;
-      if scaled >= LOWEST {
-        weight_sum += exp(scaled);
-        atomicAdd(&bins[bin_of(scaled)], 1u);
+  for (var at = thread; at < n_vecs; at += THREADS) {
+    let four = logits[at];
+    for (var id = 4u * at; id < min(4u * at + 4u, params.vocab_size); id++) {
+      let bits = four[id % 4u];
+      exp_sum += exp(bitcast<f32>(bits) - largest[0]);
+      if is_drawn {
+        let scaled = (penalised(id, bits) - top) / params.temperature;
+        if scaled >= LOWEST {
+          weight_sum += exp(scaled);
+          atomicAdd(&bins[bin_of(scaled)], 1u);
+        }
       }
     }
   }
@@ -229,13 +242,16 @@ fn main(@builtin(local_invocation_index) thread: u32) {
   }
   workgroupBarrier();
   if is_drawn {
-    for (var id = thread; id < params.vocab_size; id += THREADS) {
-      let scaled = (penalised(id) - top) / params.temperature;
-      if scaled >= LOWEST && bin_of(scaled) < n_bins {
-        let at = atomicAdd(&n_sorted, 1u);
-        if at < MOST {
-          pick[UNSORTED + 2u * at] = bitcast<u32>(scaled);
-          pick[UNSORTED + 2u * at + 1u] = id;
+    for (var at = thread; at < n_vecs; at += THREADS) {
+      let four = logits[at];
+      for (var id = 4u * at; id < min(4u * at + 4u, params.vocab_size); id++) {
+        let scaled = (penalised(id, four[id % 4u]) - top) / params.temperature;
+        if scaled >= LOWEST && bin_of(scaled) < n_bins {
+          let place = atomicAdd(&n_sorted, 1u);
+          if place < MOST {
+            pick[UNSORTED + 2u * place] = bitcast<u32>(scaled);
+            pick[UNSORTED + 2u * place + 1u] = id;
+          }
         }
       }
     }
@@ -277,7 +293,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     }
     ids[0] = next;
     pick[0] = id;
-    let logprob = bitcast<f32>(logits[next]) - largest[0] - log(values[0]);
+    let logprob = bitcast<f32>(logit_at(next)) - largest[0] - log(values[0]);
     pick[N_DRAWN] += 1u;
     pick[1] = select(bitcast<u32>(logprob), first_bad, id == NONSENSE);
   }

@@ -27,4 +27,4 @@ struct Params {
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read> quants: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read> aux: array<u32>;
+@group(0) @binding(5) var<storage, read> aux: array<Aux>;

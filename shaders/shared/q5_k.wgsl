@@ -9,7 +9,8 @@ fn weights32(row: u32, chunk: u32) -> Weights32 {
 }
 
 fn scales(row: u32, chunk: u32) -> mat2x2f {
-  let sc_m = scale_min(((row * params.n_chunks + chunk) >> 3u) * 12u, chunk & 7u);
+  let base = ((row * params.n_chunks + chunk) >> 3u) * 12u;
+  let sc_m = scale_min(vec4<u32>(aux[base], aux[base + 1u], aux[base + 2u], aux[base + 3u]), chunk & 7u);
   return mat2x2f(sc_m.xx, -sc_m.yy);
 }
 

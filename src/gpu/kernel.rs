@@ -491,6 +491,10 @@ fn unpacking(dtype: Dtype, quants: &'static str) -> Vec<&'static str> {
     if matches!(dtype, Dtype::Q4K | Dtype::Q5K) {
         files.push(wgsl!("shared/scale_min"));
     }
+    // How its aux plane is loaded: Q4_K's by blocks.
+    if dtype != Dtype::Q4K {
+        files.push("alias Aux = u32;");
+    }
     if dtype.is_float() {
         files.push(wgsl!("shared/floats32"));
     }

@@ -5,13 +5,18 @@
 // key-value head are its tokens and, within a token, its group of query heads, so that a group shares
 // every read of K and V. With one slice the result is final, else attention_combine joins the slices.
 // 64 positions at a time: first a thread scores one or two positions for all rows, then it sums one or two
-// words of V over the positions. What all threads need, eight numbers of q or of the probabilities, comes from
+// words of V over the positions. Several teams of threads may each take their own 64; in the end the first joins what all
+// have. What all threads need, eight numbers of q or of the probabilities, comes from
 // q8 and p8, in an order that k8 and order8 have too: see shared/eight_own.wgsl and shared/eight_shared.wgsl.
 // What is done for every row is written out: some drivers keep an array that a loop goes through in memory.
 
 override ROWS: u32 = 8u;        // query rows a block, at most 8
-override P_SIZE: u32 = 512u;    // ROWS · TILE
-override THREADS: u32 = 64u;    // 64 or, where what all need is dear, 32; at least HEAD_VECS
+override THREADS: u32 = 64u;    // a team: 64 or, where what all need is dear, 32; at least HEAD_VECS
+override TEAMS: u32 = 1u;
+override WIDTH: u32 = 64u;      // THREADS · TEAMS
+override P_SIZE: u32 = 512u;    // TEAMS · ROWS · TILE
+override STATES: u32 = 8u;      // TEAMS · 8
+override TEAM_WORDS: u32 = 1u;  // WIDTH, of several teams
 override HEAD_VECS: u32 = 16u;  // vec4f in a head, padded to whole vec4 of f16 in the cache: a multiple of 2
 
 struct Step {
@@ -46,26 +51,31 @@ alias Scores = array<vec4f, 2>;
 // Two dimensions of every row's result.
 alias Sums = array<vec2f, 8>;
 
-var<workgroup> p_tile: array<f32, P_SIZE>;      // [ROWS, TILE] scores, then probabilities
-var<workgroup> part: array<f32, THREADS>;       // [ROWS, THREADS / 8] parts of a row's maximum or sum
-var<workgroup> row_max: array<f32, 8>;
-var<workgroup> row_sum: array<f32, 8>;
-var<workgroup> row_decay: array<f32, 8>;        // what the old sums are worth under the new maximum
+var<workgroup> p_tile: array<f32, P_SIZE>;      // [TEAMS, ROWS, TILE] scores, then probabilities
+var<workgroup> part: array<f32, WIDTH>;         // [TEAMS, ROWS, THREADS / 8] parts of a row's maximum or sum
+var<workgroup> row_max: array<f32, STATES>;     // [TEAMS, 8]
+var<workgroup> row_sum: array<f32, STATES>;
+var<workgroup> row_decay: array<f32, STATES>;   // what the old sums are worth under the new maximum
+var<workgroup> team_words: array<vec2f, TEAM_WORDS>;  // [TEAMS, THREADS] a word of a row
 
-@compute @workgroup_size(THREADS)
+@compute @workgroup_size(WIDTH)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) n_workgroups: vec3<u32>,
-  @builtin(local_invocation_index) thread: u32,
+  @builtin(local_invocation_index) index: u32,
 ) {
+  let team = select(0u, index / THREADS, TEAMS > 1u);
+  let thread = index - team * THREADS;
+  let p_at = team * ROWS * TILE;
+  let state = team * 8u;
   let kv_head = group.x;
   let first_row = group.y * ROWS;
   let n_rows = step.n_tokens * params.n_groups;
 
-  stage_q(kv_head, first_row, n_rows, thread);
+  stage_q(kv_head, first_row, n_rows, index);
   if thread < ROWS {
-    row_max[thread] = MASKED;
-    row_sum[thread] = 0.0;
+    row_max[state + thread] = MASKED;
+    row_sum[state + thread] = 0.0;
   }
   workgroupBarrier();
 
@@ -73,7 +83,9 @@ fn main(
   let begin = group.z * step.slice_len;
   let end = min(begin + step.slice_len, step.pos + last_row / params.n_groups + 1u);
   var sums = array<Sums, 2>();  // words `thread` and `thread` + THREADS of V's row
-  for (var tile = begin; tile < end; tile += TILE) {
+  for (var first_tile = begin; first_tile < end; first_tile += TILE * TEAMS) {
+    // That of a team may lie past the end.
+    let tile = first_tile + team * TILE;
     // Scores.
     let near_at = k_position(kv_head, min(tile + thread, end - 1u));
     let far_at = k_position(kv_head, min(tile + THREADS + thread, end - 1u));
@@ -91,7 +103,7 @@ fn main(
       let last_seen = min(end - 1u, step.pos + (first_row + r) / params.n_groups);
       for (var i = 0u; i < TILE / THREADS; i++) {
         let t = i * THREADS + thread;
-        p_tile[r * TILE + t] = select(MASKED, score[i][r / 4u][r % 4u] * params.scale, tile + t <= last_seen);
+        p_tile[p_at + r * TILE + t] = select(MASKED, score[i][r / 4u][r % 4u] * params.scale, tile + t <= last_seen);
       }
     }
     workgroupBarrier();
@@ -103,44 +115,50 @@ fn main(
     if r < ROWS {
       var largest = MASKED;
       for (var i = lane; i < TILE; i += per_row) {
-        largest = max(largest, p_tile[r * TILE + i]);
+        largest = max(largest, p_tile[p_at + r * TILE + i]);
       }
-      part[thread] = largest;
+      part[index] = largest;
     }
     workgroupBarrier();
     var largest = MASKED;
     var sum = 0.0;
     if r < ROWS {
-      largest = row_max[r];
+      largest = row_max[state + r];
       for (var i = 0u; i < per_row; i++) {
-        largest = max(largest, part[r * per_row + i]);
+        largest = max(largest, part[team * THREADS + r * per_row + i]);
       }
       for (var i = lane; i < TILE; i += per_row) {
-        let s = p_tile[r * TILE + i];
+        let s = p_tile[p_at + r * TILE + i];
         let p = select(exp(s - largest), 0.0, s <= MASKED);
-        p_tile[r * TILE + i] = p;
+        p_tile[p_at + r * TILE + i] = p;
         sum += p;
       }
     }
     workgroupBarrier();
-    part[thread] = sum;
+    part[index] = sum;
     workgroupBarrier();
     if r < ROWS && lane == 0u {
-      let decay = exp(row_max[r] - largest);
-      sum = row_sum[r] * decay;
+      let decay = exp(row_max[state + r] - largest);
+      sum = row_sum[state + r] * decay;
       for (var i = 0u; i < per_row; i++) {
-        sum += part[r * per_row + i];
+        sum += part[team * THREADS + r * per_row + i];
       }
-      row_sum[r] = sum;
-      row_max[r] = largest;
-      row_decay[r] = decay;
+      row_sum[state + r] = sum;
+      row_max[state + r] = largest;
+      row_decay[state + r] = decay;
     }
     workgroupBarrier();
 
     // Values. All threads go along, though some have no word: a subgroup needs all its lanes.
-    let n_here = min(TILE, end - tile);
-    sums = with_values(sums, kv_head, tile, n_here, thread);
+    let n_here = min(TILE, max(end, tile) - tile);
+    sums = with_values(sums, kv_head, min(tile, end - 1u), n_here, thread, team);
     workgroupBarrier();
+  }
+  if TEAMS > 1u {
+    sums = joined(sums, thread, team);
+  }
+  if team > 0u {
+    return;
   }
 
   for (var c = 0u; c < 2u; c++) {
@@ -220,15 +238,18 @@ fn dot8(a: mat2x4f, b: mat2x4f) -> f32 {
 }
 
 // The rows' sums with `n_here` positions from `tile` on: of words of V past the last, that again.
-fn with_values(before: array<Sums, 2>, kv_head: u32, tile: u32, n_here: u32, word: u32) -> array<Sums, 2> {
+fn with_values(
+  before: array<Sums, 2>, kv_head: u32, tile: u32, n_here: u32, word: u32, team: u32,
+) -> array<Sums, 2> {
   let words = 2u * HEAD_VECS;
   let row_at = (kv_head * params.max_seq + tile) * words;
   let near_at = row_at + min(word, words - 1u);
   let far_at = row_at + min(word + THREADS, words - 1u);
+  let p_at = team * ROWS * TILE;
   var sums = before;
-  sums[0] = decayed(sums[0]);
+  sums[0] = decayed(sums[0], team);
   if words > THREADS {
-    sums[1] = decayed(sums[1]);
+    sums[1] = decayed(sums[1], team);
   }
   for (var j = 0u; j < n_here; j += 8u) {
     var v = array<array<vec2f, 8>, 2>();
@@ -236,29 +257,29 @@ fn with_values(before: array<Sums, 2>, kv_head: u32, tile: u32, n_here: u32, wor
     if words > THREADS {
       v[1] = values8(far_at, words, j, n_here - 1u);
     }
-    sums = with_row(sums, 0u, j, v);
+    sums = with_row(sums, p_at, 0u, j, v);
     if ROWS > 1u {
-      sums = with_row(sums, 1u, j, v);
+      sums = with_row(sums, p_at, 1u, j, v);
     }
     if ROWS > 2u {
-      sums = with_row(sums, 2u, j, v);
+      sums = with_row(sums, p_at, 2u, j, v);
     }
     if ROWS > 3u {
-      sums = with_row(sums, 3u, j, v);
+      sums = with_row(sums, p_at, 3u, j, v);
     }
     if ROWS > 4u {
-      sums = with_row(sums, 4u, j, v);
-      sums = with_row(sums, 5u, j, v);
-      sums = with_row(sums, 6u, j, v);
-      sums = with_row(sums, 7u, j, v);
+      sums = with_row(sums, p_at, 4u, j, v);
+      sums = with_row(sums, p_at, 5u, j, v);
+      sums = with_row(sums, p_at, 6u, j, v);
+      sums = with_row(sums, p_at, 7u, j, v);
     }
   }
   return sums;
 }
 
-fn with_row(before: array<Sums, 2>, row: u32, j: u32, v: array<array<vec2f, 8>, 2>) -> array<Sums, 2> {
+fn with_row(before: array<Sums, 2>, p_at: u32, row: u32, j: u32, v: array<array<vec2f, 8>, 2>) -> array<Sums, 2> {
   var sums = before;
-  let p = p8(row * TILE + j);
+  let p = p8(p_at + row * TILE + j);
   sums[0][row] += sum8(p, v[0]);
   if 2u * HEAD_VECS > THREADS {
     sums[1][row] += sum8(p, v[1]);
@@ -267,10 +288,51 @@ fn with_row(before: array<Sums, 2>, row: u32, j: u32, v: array<array<vec2f, 8>, 
 }
 
 // Under the new maxima.
-fn decayed(sums: Sums) -> Sums {
+fn decayed(sums: Sums, team: u32) -> Sums {
+  let at = team * 8u;
   return Sums(
-    row_decay[0] * sums[0], row_decay[1] * sums[1], row_decay[2] * sums[2], row_decay[3] * sums[3],
-    row_decay[4] * sums[4], row_decay[5] * sums[5], row_decay[6] * sums[6], row_decay[7] * sums[7]);
+    row_decay[at] * sums[0], row_decay[at + 1u] * sums[1], row_decay[at + 2u] * sums[2], row_decay[at + 3u] * sums[3],
+    row_decay[at + 4u] * sums[4], row_decay[at + 5u] * sums[5], row_decay[at + 6u] * sums[6],
+    row_decay[at + 7u] * sums[7]);
+}
+
+// What all teams have, for the first; its maxima and sums too. A row at a time.
+fn joined(before: array<Sums, 2>, thread: u32, team: u32) -> array<Sums, 2> {
+  if thread < ROWS {
+    var largest = MASKED;
+    for (var other = 0u; other < TEAMS; other++) {
+      largest = max(largest, row_max[8u * other + thread]);
+    }
+    row_decay[8u * team + thread] = exp(row_max[8u * team + thread] - largest);
+  }
+  workgroupBarrier();
+  if team == 0u && thread < ROWS {
+    var largest = MASKED;
+    var sum = 0.0;
+    for (var other = 0u; other < TEAMS; other++) {
+      largest = max(largest, row_max[8u * other + thread]);
+      sum += row_decay[8u * other + thread] * row_sum[8u * other + thread];
+    }
+    row_max[thread] = largest;
+    row_sum[thread] = sum;
+  }
+  var sums = before;
+  for (var c = 0u; c < 2u; c++) {
+    if c * THREADS < 2u * HEAD_VECS {
+      sums[c] = decayed(sums[c], team);
+      for (var row = 0u; row < ROWS; row++) {
+        team_words[team * THREADS + thread] = sums[c][row];
+        workgroupBarrier();
+        var sum = vec2f(0.0);
+        for (var other = 0u; other < TEAMS; other++) {
+          sum += team_words[other * THREADS + thread];
+        }
+        sums[c][row] = sum;
+        workgroupBarrier();
+      }
+    }
+  }
+  return sums;
 }
 
 // A word of V, two numbers, of eight positions; past the last, whose probability is 0, that again.

@@ -1,7 +1,12 @@
 // Joins the slices of attention: out = Σ e^(m_s − m)·o_s / Σ e^(m_s − m)·l_s with m = max m_s, where a
 // slice left its unscaled sum o_s, its maximum m_s and its sum of probabilities l_s.
 //
-// Grid: x, the query heads; y, the tokens. A thread takes every 64th element of the head.
+// Grid: x, the query heads; y, the tokens. A thread sums two dimensions over every slice in THREADS / LANES.
+
+override THREADS: u32 = 256u;
+
+const LANES = 64u;  // threads side by side along the dimensions
+const MOST = 64u;   // slices
 
 struct Params {
   n_heads: u32,
@@ -18,39 +23,53 @@ struct Step {
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> slices: array<f32>;       // [n_tokens, n_heads, n_slices, head_dim + 2]
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;    // [n_tokens, stride]
+@group(0) @binding(2) var<storage, read> slices: array<vec2f>;     // [n_tokens, n_heads, n_slices, head_dim / 2 + 1]
+@group(0) @binding(3) var<storage, read_write> out: array<vec2f>;  // [n_tokens, stride / 2]
 
-const MOST = 32u;  // slices
+var<workgroup> ends: array<vec2f, MOST>;      // of every slice the maximum and the sum
+var<workgroup> decays: array<f32, MOST>;      // what its numbers are worth
+var<workgroup> parts: array<vec2f, THREADS>;
 
-var<workgroup> maxima: array<f32, MOST>;
-var<workgroup> sums: array<f32, MOST>;
-
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let n_slices = (step.pos + step.n_tokens + step.slice_len - 1u) / step.slice_len;
-  let slice_stride = params.head_dim + 2u;
-  let base = (group.y * params.n_heads + group.x) * n_slices * slice_stride;
+  let n_slices = min((step.pos + step.n_tokens + step.slice_len - 1u) / step.slice_len, MOST);
+  let n_words = params.head_dim / 2u;
+  let base = (group.y * params.n_heads + group.x) * n_slices * (n_words + 1u);
 
   if thread < n_slices {
-    let at = base + thread * slice_stride + params.head_dim;
-    maxima[thread] = slices[at];
-    sums[thread] = slices[at + 1u];
+    ends[thread] = slices[base + thread * (n_words + 1u) + n_words];
   }
   workgroupBarrier();
-  var largest = maxima[0];
+  var largest = ends[0].x;
   for (var s = 1u; s < n_slices; s++) {
-    largest = max(largest, maxima[s]);
+    largest = max(largest, ends[s].x);
   }
+  if thread < n_slices {
+    decays[thread] = exp(ends[thread].x - largest);
+  }
+  workgroupBarrier();
   var sum = 0.0;
   for (var s = 0u; s < n_slices; s++) {
-    sum += exp(maxima[s] - largest) * sums[s];
+    sum += decays[s] * ends[s].y;
   }
-  for (var dim = thread; dim < params.head_dim; dim += 64u) {
-    var value = 0.0;
-    for (var s = 0u; s < n_slices; s++) {
-      value += exp(maxima[s] - largest) * slices[base + s * slice_stride + dim];
+
+  let lane = thread % LANES;
+  for (var first_word = 0u; first_word < n_words; first_word += LANES) {
+    let word = first_word + lane;
+    var value = vec2f(0.0);
+    if word < n_words {
+      for (var s = thread / LANES; s < n_slices; s += THREADS / LANES) {
+        value += decays[s] * slices[base + s * (n_words + 1u) + word];
+      }
     }
-    out[group.y * params.stride + group.x * params.head_dim + dim] = value / sum;
+    parts[thread] = value;
+    workgroupBarrier();
+    if thread < LANES && word < n_words {
+      for (var other = thread + LANES; other < THREADS; other += LANES) {
+        value += parts[other];
+      }
+      out[(group.y * params.stride + group.x * params.head_dim) / 2u + word] = value / sum;
+    }
+    workgroupBarrier();
   }
 }

@@ -6,7 +6,7 @@ override Q_VECS: u32 = 256u;  // ROWS · head_vecs
 var<workgroup> q_tile: array<vec4f, Q_VECS>;  // [ROWS, head_vecs]
 
 fn stage_q(kv_head: u32, first_row: u32, n_rows: u32, thread: u32) {
-  for (var i = thread; i < Q_VECS; i += THREADS) {
+  for (var i = thread; i < Q_VECS; i += WIDTH) {
     let row = min(first_row + i / HEAD_VECS, n_rows - 1u);
     let dim = 4u * (i % HEAD_VECS);
     let at = q_at(kv_head, row) + dim;

@@ -256,6 +256,8 @@ pub const ROWS_TOKENS: u32 = 8;
 pub const EMBED_CHUNKS: u32 = 64;
 /// Most query rows in a block of `attention.wgsl`.
 pub const ATTENTION_ROWS: u32 = 8;
+/// Teams of `attention.wgsl` for one token on a GPU.
+const ATTENTION_TEAMS: u32 = 4;
 
 /// A kernel in one of its variants: what a pipeline is made from.
 #[derive(Clone, PartialEq, Debug)]
@@ -393,17 +395,23 @@ impl Kernel {
     }
 
     /// Attention for blocks of `rows` query rows, at most [`ATTENTION_ROWS`], of `head_vecs` vec4 each; what all
-    /// threads need, so many lanes of a subgroup share out among them: 4, 8, or 1 where each reads it by itself.
+    /// threads need, so many lanes of a subgroup share out among them: 4, 8, or 1 where each reads it by itself. That
+    /// many `teams` of threads go through the cache side by side.
     #[must_use]
-    pub fn attention(rows: u32, head_vecs: u32, sharers: u32) -> Self {
-        // A thread has at most two words of V, of which a row has two for each vec4 of f32.
-        let threads = if sharers > 1 && head_vecs <= 32 { 32 } else { 64 };
+    pub fn attention(rows: u32, head_vecs: u32, sharers: u32, teams: u32) -> Self {
+        let threads = attention_threads(head_vecs, sharers);
         let mut constants = vec![
             ("ROWS", rows.into()),
-            ("P_SIZE", (rows * 64).into()),
+            ("P_SIZE", (teams * rows * 64).into()),
             ("HEAD_VECS", head_vecs.into()),
             ("THREADS", threads.into()),
+            ("TEAMS", teams.into()),
+            ("WIDTH", (teams * threads).into()),
+            ("STATES", (teams * 8).into()),
         ];
+        if teams > 1 {
+            constants.push(("TEAM_WORDS", (teams * threads).into()));
+        }
         let mut files = Vec::new();
         if sharers > 1 {
             constants.push(("SHARERS", sharers.into()));
@@ -413,19 +421,20 @@ impl Kernel {
             constants.push(("Q_VECS", (rows * head_vecs).into()));
             files.push(wgsl!("shared/eight_own"));
         }
-        let label = format!("attention_{rows}x{head_vecs}{}", shared_word(sharers));
+        let teams = if teams > 1 { format!("x{teams}") } else { String::new() };
+        let label = format!("attention_{rows}x{head_vecs}{teams}{}", shared_word(sharers));
         files.push(wgsl!("attention"));
         let bindings = vec![Uniform, Uniform, Read, Read, Read, Write, Write];
         Self { label, files, constants, bindings }
     }
 
-    /// The join of attention's slices.
+    /// The join of attention's slices, by workgroups of `threads`, a multiple of 64.
     #[must_use]
-    pub fn attention_combine() -> Self {
+    pub fn attention_combine(threads: u32) -> Self {
         Self {
-            label: "attention_combine".into(),
+            label: format!("attention_combine_{threads}"),
             files: vec![wgsl!("attention_combine")],
-            constants: vec![],
+            constants: vec![("THREADS", threads.into())],
             bindings: vec![Uniform, Uniform, Read, Write],
         }
     }
@@ -464,6 +473,20 @@ impl Kernel {
     pub fn source(&self) -> String {
         self.files.join("\n")
     }
+}
+
+/// Threads in a team of attention: one has at most two words of V, of which a row has two for each vec4 of f32.
+fn attention_threads(head_vecs: u32, sharers: u32) -> u32 {
+    if sharers > 1 && head_vecs <= 32 { 32 } else { 64 }
+}
+
+/// Teams of attention for one token on a GPU: as many as [`ATTENTION_TEAMS`], if workgroup memory holds what they need.
+#[must_use]
+pub fn attention_teams(rows: u32, head_vecs: u32) -> u32 {
+    const MEMORY: u32 = 16 << 10;
+    let threads = attention_threads(head_vecs, 1);
+    let numbers = ATTENTION_TEAMS * (rows * 64 + 3 * threads + 3 * 8) + 4 * rows * head_vecs;
+    if 4 * numbers <= MEMORY { ATTENTION_TEAMS } else { 1 }
 }
 
 fn shared_word(sharers: u32) -> String {

@@ -28,7 +28,7 @@ use super::{MAX_LOGITS, MAX_SLICES, MIN_SLICE_LEN, max_batch};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel};
+use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel, attention_teams};
 use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::uniforms::Uniforms;
@@ -77,11 +77,10 @@ pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result
             }
         }
     }
-    let vecs = head_vecs(config) as u32;
     for is_single in [true, false] {
-        gpu.compile(&Kernel::attention(attention_rows(config, is_single), vecs, cores.sharers()));
+        gpu.compile(&attention(gpu, config, cores, is_single));
     }
-    for kernel in [Kernel::attention_combine(), picker::kernel(gpu)] {
+    for kernel in [combine(gpu), picker::kernel(gpu)] {
         gpu.compile(&kernel);
     }
     Ok(())
@@ -91,6 +90,18 @@ pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result
 fn attention_rows(config: &ModelConfig, is_single: bool) -> u32 {
     let n_groups = (config.n_heads / config.n_kv_heads) as u32;
     if is_single { ATTENTION_ROWS.min(n_groups) } else { ATTENTION_ROWS }
+}
+
+/// Attention. On a GPU a token's few workgroups have several teams each; those of a batch are many.
+fn attention(gpu: &Gpu, config: &ModelConfig, cores: &Cores, is_single: bool) -> Kernel {
+    let (rows, vecs) = (attention_rows(config, is_single), head_vecs(config) as u32);
+    let teams = if is_single && !gpu.is_software() { attention_teams(rows, vecs) } else { 1 };
+    Kernel::attention(rows, vecs, cores.sharers(), teams)
+}
+
+/// The join of attention's slices: of few threads where the processor computes them one after another.
+fn combine(gpu: &Gpu) -> Kernel {
+    Kernel::attention_combine(if gpu.is_software() { 64 } else { 256 })
 }
 
 /// `Params` of `shared/product.wgsl`.
@@ -452,7 +463,6 @@ impl Recorder<'_> {
     fn attention(&self, plan: &mut Plan, is_single: bool, layer: usize) {
         let (b, config, cache) = (self.buffers, self.config, &self.cache.layers()[layer]);
         let n_groups = (config.n_heads / config.n_kv_heads) as u32;
-        let vecs = head_vecs(config) as u32;
         let rows = attention_rows(config, is_single);
         let stride = padded(config.n_heads * config.head_dim) as u32;
         let params = AttentionParams {
@@ -464,7 +474,7 @@ impl Recorder<'_> {
             scale: 1.0 / (config.head_dim as f32).sqrt(),
             unused: [0; 2],
         };
-        let pipeline = self.gpu.pipeline(&Kernel::attention(rows, vecs, self.cores.sharers()));
+        let pipeline = self.gpu.pipeline(&attention(self.gpu, config, self.cores, is_single));
         let params = self.params.borrow_mut().add(&params);
         let buffers = [&b.q, &cache.k, &cache.v, &b.attn, &b.slices].map(whole);
         let group = pipeline.bind_parts(self.gpu, [whole(&b.step), params.binding()].into_iter().chain(buffers));
@@ -477,7 +487,7 @@ impl Recorder<'_> {
         };
         plan.dispatches.push(Dispatch { work, pipeline, group, grid });
 
-        let pipeline = self.gpu.pipeline(&Kernel::attention_combine());
+        let pipeline = self.gpu.pipeline(&combine(self.gpu));
         let params =
             CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
         let params = self.params.borrow_mut().add(&params);

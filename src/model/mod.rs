@@ -37,15 +37,11 @@ const MAX_SOFTWARE_BATCH: usize = 128;
 /// Most positions whose logits are computed at once.
 pub const MAX_LOGITS: usize = 32;
 
-/// Cached positions per slice of the attention while decoding, at least.
-const MIN_SLICE_LEN: u32 = 64;
-const MIN_SOFTWARE_SLICE_LEN: u32 = 256;
+/// Cached positions per slice of the attention while decoding, at least: as many as a workgroup takes at once.
+const MIN_SLICE_LEN: u32 = 256;
 
 /// Most slices of the attention while decoding.
-const MAX_SLICES: u32 = 32;
-
-/// Cached positions in slices begin at whole tiles of `attention.wgsl`.
-const SLICE_STEP: u32 = 64;
+const MAX_SLICES: u32 = 64;
 
 /// Tokens that a step takes at most.
 pub(crate) fn max_batch(is_software: bool) -> usize {
@@ -54,9 +50,8 @@ pub(crate) fn max_batch(is_software: bool) -> usize {
 
 /// Positions in a slice of a cache of `len`: few, so that many workgroups share it, but no more slices than are joined
 /// quickly.
-fn slice_len(is_software: bool, len: u32) -> u32 {
-    let least = if is_software { MIN_SOFTWARE_SLICE_LEN } else { MIN_SLICE_LEN };
-    len.div_ceil(MAX_SLICES).next_multiple_of(SLICE_STEP).max(least)
+fn slice_len(len: u32) -> u32 {
+    len.div_ceil(MAX_SLICES).next_multiple_of(MIN_SLICE_LEN)
 }
 
 /// In the context: a token that the device chose and nobody has read yet. No vocabulary has it.
@@ -394,7 +389,7 @@ impl Model {
         let (pos, max_seq) = (self.cache.ids().len() as u32, self.cache.max_seq() as u32);
         let n_tokens = ids.map_or(1, <[u32]>::len) as u32;
         // Decoding spreads a long cache over more workgroups; a batch has enough of them.
-        let slice_len = if n_tokens == 1 { slice_len(self.gpu.is_software(), pos + 1) } else { max_seq };
+        let slice_len = if n_tokens == 1 { slice_len(pos + 1) } else { max_seq };
         let step = Step { pos, n_tokens, first_token: 0, slice_len };
         self.plans.write(&self.gpu, ids, &step, logits);
         step

@@ -1,7 +1,7 @@
 //! `attention` and `attention_combine`.
 
 use half::f16;
-use helium_webgpu::gpu::kernel::{ATTENTION_ROWS, Kernel};
+use helium_webgpu::gpu::kernel::{ATTENTION_ROWS, Kernel, attention_teams};
 
 use super::{Want, check, untouched};
 use crate::gpu::{POISON, Random, Runner};
@@ -84,22 +84,30 @@ async fn steps(runner: &Runner, head_dim: usize, n_groups: usize, sharers: u32, 
     for step in &STEPS {
         // Blocks of as many rows as a decoding step needs, and as a batch does.
         let few = ATTENTION_ROWS.min(n_groups as u32);
+        let teams = attention_teams(few, head_vecs(head_dim));
         if step.n_tokens < 5 {
-            check_step(runner, head_dim, n_groups, few, sharers, step, random).await?;
+            check_step(runner, head_dim, n_groups, (few, sharers, 1), step, random).await?;
+        }
+        if step.n_tokens < 5 && sharers == 1 && teams > 1 {
+            check_step(runner, head_dim, n_groups, (few, 1, teams), step, random).await?;
         }
         if few != ATTENTION_ROWS && (step.n_tokens > 1 || step.largest > 1.0) {
-            check_step(runner, head_dim, n_groups, ATTENTION_ROWS, sharers, step, random).await?;
+            check_step(runner, head_dim, n_groups, (ATTENTION_ROWS, sharers, 1), step, random).await?;
         }
     }
     Ok(())
+}
+
+/// vec4 in a head, padded as in the cache.
+fn head_vecs(head_dim: usize) -> u32 {
+    (head_dim.next_multiple_of(8) / 4) as u32
 }
 
 async fn check_step(
     runner: &Runner,
     head_dim: usize,
     n_groups: usize,
-    block: u32,
-    sharers: u32,
+    (block, sharers, teams): (u32, u32, u32),
     step: &Step,
     random: &mut Random,
 ) -> Outcome {
@@ -121,8 +129,7 @@ async fn check_step(
     let slices_len = if n_slices > 1 { n_tokens * n_heads * n_slices * (head_dim + 2) } else { 0 };
     let slices = runner.poisoned("slices", slices_len);
     let out = runner.poisoned("out", n_tokens * stride);
-    let head_vecs = head_dim.next_multiple_of(8) / 4;
-    let kernel = Kernel::attention(block, head_vecs as u32, sharers);
+    let kernel = Kernel::attention(block, head_vecs(head_dim), sharers, teams);
     // pos, n_tokens, first_token, slice_len
     let step_buffer = runner.uniform("step", &[pos, n_tokens, 0, slice_len].map(|n| n as u32));
     let scale = 1.0 / (head_dim as f32).sqrt();
@@ -150,7 +157,7 @@ async fn check_step(
         // n_heads, head_dim, stride, padding
         let params = runner.uniform("params", &[n_heads, head_dim, stride, 0].map(|n| n as u32));
         let grid = [n_heads as u32, n_tokens as u32, 1];
-        runner.run(&Kernel::attention_combine(), &[&step_buffer, &params, &slices, &out], grid);
+        runner.run(&Kernel::attention_combine(64), &[&step_buffer, &params, &slices, &out], grid);
         let guard: Vec<u32> = runner.read(&slices).await?[slices_len..].to_vec();
         check(&format!("{what}, slices"), &guard, &[], |_| String::new())?;
     }
@@ -208,7 +215,7 @@ async fn combine() -> Outcome {
     const NOTHING: f32 = -1e30;
     let runner = Runner::open(true).await?;
     let mut random = Random::new("attention_combine");
-    for (n_heads, head_dim, n_slices, n_tokens) in [(1, 12, 2, 1), (5, 64, 3, 1), (3, 128, 16, 5), (2, 256, 7, 2)] {
+    for (n_heads, head_dim, n_slices, n_tokens) in [(1, 12, 2, 1), (5, 64, 3, 1), (3, 128, 64, 5), (2, 256, 7, 2)] {
         let stride = n_heads * head_dim + 4;
         let mut words: Vec<f32> = Vec::new();
         let mut wanted = untouched(n_tokens * stride);
@@ -234,17 +241,19 @@ async fn combine() -> Outcome {
                 }
             }
         }
-        let out = runner.poisoned("out", n_tokens * stride);
         let slices = runner.floats("slices", &words);
         // Slices of 10 positions: the last is not full.
         let pos = n_slices * 10 - n_tokens - 3;
         let step = runner.uniform("step", &[pos, n_tokens, 0, 10].map(|n| n as u32));
         let params = runner.uniform("params", &[n_heads, head_dim, stride, 0].map(|n| n as u32));
-        let kernel = Kernel::attention_combine();
-        runner.run(&kernel, &[&step, &params, &slices, &out], [n_heads as u32, n_tokens as u32, 1]);
-        let what = format!("{n_slices} slices of {n_heads} heads of {head_dim}, {n_tokens} tokens");
         let place = |at: usize| format!("out[{}, {}]", at / stride, at % stride);
-        check(&what, &runner.read(&out).await?, &wanted, place)?;
+        for threads in [64, 256] {
+            let out = runner.poisoned("out", n_tokens * stride);
+            let kernel = Kernel::attention_combine(threads);
+            runner.run(&kernel, &[&step, &params, &slices, &out], [n_heads as u32, n_tokens as u32, 1]);
+            let what = format!("{threads} threads, {n_slices} slices of {n_heads} heads of {head_dim}, {n_tokens} tokens");
+            check(&what, &runner.read(&out).await?, &wanted, place)?;
+        }
     }
     Ok(())
 }

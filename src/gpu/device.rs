@@ -51,6 +51,7 @@ pub struct GpuOptions {
 }
 
 /// What a device has besides what every device has, as far as kernels can use it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a feature of its own")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Offer {
     /// Threads in a subgroup, at least; 1 without subgroups.
@@ -143,29 +144,25 @@ impl Gpu {
             required_limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
             required_limits.max_buffer_size = offered.max_buffer_size;
         }
-        let mut required_features = match options.features {
+        let required_features = match options.features {
             FeatureChoice::None => wgpu::Features::empty(),
             FeatureChoice::Auto => adapter.features() & USEFUL_FEATURES,
         };
-        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-        if options.features == FeatureChoice::Auto && options.limits == LimitChoice::Adapter && is_cooperative(&adapter) {
-            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            required_limits.max_compute_workgroup_storage_size = COOPERATIVE_MEMORY;
-            // SAFETY: what is experimental is that wgpu does not check where matrices are loaded from and stored to; the
-            // one kernel that does so stays within its own workgroup memory.
-            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
-        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("helium"),
             required_features,
             required_limits,
-            experimental_features,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
-            Error::NoAdapter(format!("the adapter {:?} gave no device at WebGPU's limits: {error}", info.name))
-        })?;
+        let may_cooperate = options.features == FeatureChoice::Auto && options.limits == LimitChoice::Adapter;
+        let cooperative = if may_cooperate { open_cooperative(&adapter, descriptor.clone()).await } else { None };
+        let (device, queue) = match cooperative {
+            Some(opened) => opened,
+            None => adapter.request_device(&descriptor).await.map_err(|error| {
+                Error::NoAdapter(format!("the adapter {:?} gave no device at WebGPU's limits: {error}", info.name))
+            })?,
+        };
 
         let fault = Arc::new(Mutex::new(None));
         let on_error = Arc::clone(&fault);
@@ -477,6 +474,22 @@ fn offer(features: wgpu::Features, info: &wgpu::AdapterInfo, web: WebOffer) -> O
         cooperative: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
     }
+}
+
+/// A device with cooperative matrices, if the adapter has those and gives it.
+async fn open_cooperative(
+    adapter: &wgpu::Adapter,
+    mut descriptor: wgpu::DeviceDescriptor<'_>,
+) -> Option<(wgpu::Device, wgpu::Queue)> {
+    if !is_cooperative(adapter) {
+        return None;
+    }
+    descriptor.required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    descriptor.required_limits.max_compute_workgroup_storage_size = COOPERATIVE_MEMORY;
+    // SAFETY: what is experimental is that wgpu does not check where matrices are loaded from and stored to; the one
+    // kernel that does so stays within its own workgroup memory.
+    descriptor.experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    adapter.request_device(&descriptor).await.ok()
 }
 
 /// Whether the adapter has the matrices that `cooperative.wgsl` wants, and the memory.

@@ -480,7 +480,7 @@ fn attention_threads(head_vecs: u32, sharers: u32) -> u32 {
     if sharers > 1 && head_vecs <= 32 { 32 } else { 64 }
 }
 
-/// Teams of attention for one token on a GPU: as many as [`ATTENTION_TEAMS`], if workgroup memory holds what they need.
+/// Teams of attention for one token on a GPU: four, if workgroup memory holds what they need.
 #[must_use]
 pub fn attention_teams(rows: u32, head_vecs: u32) -> u32 {
     const MEMORY: u32 = 16 << 10;
@@ -631,7 +631,10 @@ pub(super) struct Pipelines {
 impl Pipelines {
     /// The pipeline for `kernel`: compiled now unless it is there or on its way.
     pub(super) fn get(&self, device: &wgpu::Device, kernel: &Kernel) -> Rc<Pipeline> {
-        self.wait_while(|pipelines| pipelines.is_under_way(&kernel.label));
+        #[cfg(not(target_arch = "wasm32"))]
+        while self.is_under_way(&kernel.label) {
+            self.keep(true);
+        }
         let mut made = self.made.borrow_mut();
         let entry = made.entry(kernel.label.clone()).or_insert_with(|| Rc::new(Pipeline::new(device, kernel)));
         Rc::clone(entry)
@@ -648,13 +651,6 @@ impl Pipelines {
     /// Has the browser compile a pipeline.
     pub(super) fn request(&self, device: &wgpu::Device, kernel: &Kernel) {
         let _compiled = self.get(device, kernel);
-    }
-
-    /// What is compiled is the browser's to know.
-    fn wait_while(&self, _: impl Fn(&Self) -> bool) {}
-
-    fn is_under_way(&self, _: &str) -> bool {
-        false
     }
 }
 
@@ -680,11 +676,7 @@ impl Pipelines {
 
     /// Waits until none is.
     pub(super) fn wait(&self) {
-        self.wait_while(Self::is_compiling);
-    }
-
-    fn wait_while(&self, is_missing: impl Fn(&Self) -> bool) {
-        while is_missing(self) {
+        while self.is_compiling() {
             self.keep(true);
         }
     }

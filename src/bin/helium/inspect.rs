@@ -98,6 +98,7 @@ fn adapters(substring: &str, json: bool) -> Result<()> {
             (offer.subgroup > 1, format!("subgroups of at least {}", offer.subgroup)),
             (offer.f16, "f16".into()),
             (offer.packed_dot, "dot4I8Packed".into()),
+            (offer.cooperative, "cooperative matrices".into()),
             (offer.timestamps, "timestamps".into()),
         ];
         let offered: Vec<_> = offered.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();

@@ -251,7 +251,8 @@ async fn combine() -> Outcome {
             let out = runner.poisoned("out", n_tokens * stride);
             let kernel = Kernel::attention_combine(threads);
             runner.run(&kernel, &[&step, &params, &slices, &out], [n_heads as u32, n_tokens as u32, 1]);
-            let what = format!("{threads} threads, {n_slices} slices of {n_heads} heads of {head_dim}, {n_tokens} tokens");
+            let what =
+                format!("{threads} threads, {n_slices} slices of {n_heads} heads of {head_dim}, {n_tokens} tokens");
             check(&what, &runner.read(&out).await?, &wanted, place)?;
         }
     }

@@ -334,7 +334,8 @@ fn dispatch(
         let n_tokens = n_blocks * block as usize;
         let n_cols = 32 * params.n_chunks as usize;
         // Two bytes a number; a scale for every sixteen, or less.
-        let [words, scales] = [n_tokens * n_cols / 2, n_tokens * n_cols / 16].map(|len| runner.poisoned("rounded", len));
+        let [words, scales] =
+            [n_tokens * n_cols / 2, n_tokens * n_cols / 16].map(|len| runner.poisoned("rounded", len));
         let round = runner.uniform("params", &[params.n_chunks, params.x_stride, params.cols, params.eps.to_bits()]);
         let buffers = [&step, &round, &input.x_buffer, norm, &words, &scales];
         runner.run(&kernel, &buffers, [1, n_blocks as u32, 1]);

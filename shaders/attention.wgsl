@@ -150,8 +150,8 @@ fn main(
     workgroupBarrier();
 
     // Values. All threads go along, though some have no word: a subgroup needs all its lanes.
-    let n_here = min(TILE, max(end, tile) - tile);
-    sums = with_values(sums, kv_head, min(tile, end - 1u), n_here, thread, team);
+    // They go on together, too: to the first team's last position. Others' further ones have the probability 0.
+    sums = with_values(sums, kv_head, min(tile, end - 1u), min(TILE, end - first_tile), end, thread, team);
     workgroupBarrier();
   }
   if TEAMS > 1u {
@@ -237,11 +237,13 @@ fn dot8(a: mat2x4f, b: mat2x4f) -> f32 {
   return dot(a[0], b[0]) + dot(a[1], b[1]);
 }
 
-// The rows' sums with `n_here` positions from `tile` on: of words of V past the last, that again.
+// The rows' sums with `n` positions from `tile` on: from `end` on the one before that again, and of words of V past the
+// last, that.
 fn with_values(
-  before: array<Sums, 2>, kv_head: u32, tile: u32, n_here: u32, word: u32, team: u32,
+  before: array<Sums, 2>, kv_head: u32, tile: u32, n: u32, end: u32, word: u32, team: u32,
 ) -> array<Sums, 2> {
   let words = 2u * HEAD_VECS;
+  let last = end - 1u - tile;
   let row_at = (kv_head * params.max_seq + tile) * words;
   let near_at = row_at + min(word, words - 1u);
   let far_at = row_at + min(word + THREADS, words - 1u);
@@ -251,11 +253,11 @@ fn with_values(
   if words > THREADS {
     sums[1] = decayed(sums[1], team);
   }
-  for (var j = 0u; j < n_here; j += 8u) {
+  for (var j = 0u; j < n; j += 8u) {
     var v = array<array<vec2f, 8>, 2>();
-    v[0] = values8(near_at, words, j, n_here - 1u);
+    v[0] = values8(near_at, words, j, last);
     if words > THREADS {
-      v[1] = values8(far_at, words, j, n_here - 1u);
+      v[1] = values8(far_at, words, j, last);
     }
     sums = with_row(sums, p_at, 0u, j, v);
     if ROWS > 1u {
@@ -335,7 +337,7 @@ fn joined(before: array<Sums, 2>, thread: u32, team: u32) -> array<Sums, 2> {
   return sums;
 }
 
-// A word of V, two numbers, of eight positions; past the last, whose probability is 0, that again.
+// A word of V, two numbers, of eight positions; past the last that again.
 fn values8(at: u32, words: u32, j: u32, last: u32) -> array<vec2f, 8> {
   let near = order8() + j;
   let far = near + 4u;

@@ -3,10 +3,11 @@
 //
 // Grid: x, the query heads; y, the tokens. A thread sums two dimensions over every slice in THREADS / LANES.
 
-override THREADS: u32 = 256u;
+override THREADS: u32 = 256u;  // a multiple of LANES
+override PARTS: u32 = 256u;    // THREADS, or where that is LANES, 1: there are none to join
+override MOST: u32 = 64u;      // slices
 
 const LANES = 64u;  // threads side by side along the dimensions
-const MOST = 64u;   // slices
 
 struct Params {
   n_heads: u32,
@@ -28,7 +29,7 @@ struct Step {
 
 var<workgroup> ends: array<vec2f, MOST>;      // of every slice the maximum and the sum
 var<workgroup> decays: array<f32, MOST>;      // what its numbers are worth
-var<workgroup> parts: array<vec2f, THREADS>;
+var<workgroup> parts: array<vec2f, PARTS>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -62,14 +63,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         value += decays[s] * slices[base + s * (n_words + 1u) + word];
       }
     }
-    parts[thread] = value;
-    workgroupBarrier();
-    if thread < LANES && word < n_words {
-      for (var other = thread + LANES; other < THREADS; other += LANES) {
+    if THREADS > LANES {
+      workgroupBarrier();
+      parts[thread] = value;
+      workgroupBarrier();
+      for (var other = lane + LANES; other < THREADS; other += LANES) {
         value += parts[other];
       }
+    }
+    if thread < LANES && word < n_words {
       out[(group.y * params.stride + group.x * params.head_dim) / 2u + word] = value / sum;
     }
-    workgroupBarrier();
   }
 }

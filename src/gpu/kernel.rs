@@ -428,13 +428,17 @@ impl Kernel {
         Self { label, files, constants, bindings }
     }
 
-    /// The join of attention's slices, by workgroups of `threads`, a multiple of 64.
+    /// The join of attention's slices, at most `most`, by workgroups of `threads`, a multiple of 64.
     #[must_use]
-    pub fn attention_combine(threads: u32) -> Self {
+    pub fn attention_combine(threads: u32, most: u32) -> Self {
         Self {
-            label: format!("attention_combine_{threads}"),
+            label: format!("attention_combine_{threads}x{most}"),
             files: vec![wgsl!("attention_combine")],
-            constants: vec![("THREADS", threads.into())],
+            constants: vec![
+                ("THREADS", threads.into()),
+                ("PARTS", if threads > 64 { threads.into() } else { 1.0 }),
+                ("MOST", most.into()),
+            ],
             bindings: vec![Uniform, Uniform, Read, Write],
         }
     }

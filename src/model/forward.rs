@@ -24,7 +24,7 @@ use super::picker::{self, Picker};
 use super::rounding::{RoundParams, round, rounded_bytes};
 use super::tuning::{Cores, Count};
 use super::weights::Weights;
-use super::{MAX_LOGITS, MAX_SLICES, MIN_SLICE_LEN, max_batch};
+use super::{MAX_LOGITS, MIN_SLICE_LEN, max_batch, max_slices};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -101,7 +101,7 @@ fn attention(gpu: &Gpu, config: &ModelConfig, cores: &Cores, is_single: bool) ->
 
 /// The join of attention's slices: of few threads where the processor computes them one after another.
 fn combine(gpu: &Gpu) -> Kernel {
-    Kernel::attention_combine(if gpu.is_software() { 64 } else { 256 })
+    Kernel::attention_combine(if gpu.is_software() { 64 } else { 256 }, max_slices(gpu.is_software()))
 }
 
 /// `Params` of `shared/product.wgsl`.
@@ -347,7 +347,7 @@ impl Sizes {
     fn new(config: &ModelConfig, max_seq: usize, is_software: bool) -> Self {
         let max_batch = max_batch(is_software);
         let activation = |width: usize| (max_batch * padded(width) * 4) as u64;
-        let n_slices = max_seq.div_ceil(MIN_SLICE_LEN as usize).min(MAX_SLICES as usize);
+        let n_slices = max_seq.div_ceil(MIN_SLICE_LEN as usize).min(max_slices(is_software) as usize);
         let widest = config.hidden_size.max(config.n_heads * config.head_dim).max(config.intermediate_size);
         Self {
             h: activation(config.hidden_size),

@@ -157,7 +157,7 @@ async fn check_step(
         // n_heads, head_dim, stride, padding
         let params = runner.uniform("params", &[n_heads, head_dim, stride, 0].map(|n| n as u32));
         let grid = [n_heads as u32, n_tokens as u32, 1];
-        runner.run(&Kernel::attention_combine(64), &[&step_buffer, &params, &slices, &out], grid);
+        runner.run(&Kernel::attention_combine(64, n_slices as u32), &[&step_buffer, &params, &slices, &out], grid);
         let guard: Vec<u32> = runner.read(&slices).await?[slices_len..].to_vec();
         check(&format!("{what}, slices"), &guard, &[], |_| String::new())?;
     }
@@ -249,7 +249,7 @@ async fn combine() -> Outcome {
         let place = |at: usize| format!("out[{}, {}]", at / stride, at % stride);
         for threads in [64, 256] {
             let out = runner.poisoned("out", n_tokens * stride);
-            let kernel = Kernel::attention_combine(threads);
+            let kernel = Kernel::attention_combine(threads, 64);
             runner.run(&kernel, &[&step, &params, &slices, &out], [n_heads as u32, n_tokens as u32, 1]);
             let what =
                 format!("{threads} threads, {n_slices} slices of {n_heads} heads of {head_dim}, {n_tokens} tokens");

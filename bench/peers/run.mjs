@@ -3,34 +3,33 @@
 //
 //     ./build.sh test                                   # once: builds all that this uses
 //     cd bench/peers && npm install --ignore-scripts    # once: the other engines, 1.3 GB
-//     node run.mjs [native|chromium]… [--rounds 3] [--prompt-tokens 128] [--decode-tokens 16] [--onnx FOLDER]
+//     node run.mjs [native|chromium]… [--model FILE.gguf] [--rounds 3] [--prompt-tokens 128] [--decode-tokens 16] [--onnx FOLDER]
 //
-// `--onnx` is the model as transformers.js takes it, which make_onnx.py writes; without it, that engine is left out.
+// `--onnx` is the model as transformers.js takes it, which make_onnx.py writes; without it, that engine is left out. What
+// `helium synth` writes serves as a model natively: how fast an engine is does not depend on what the weights are.
 
 import { execFile } from 'node:child_process';
 import { availableParallelism, homedir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-
-import { launch, openPage } from '../../tests/browser/browsers.mjs';
-import { serve } from '../../tests/browser/server.mjs';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const CACHE = process.env.HELIUM_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'helium-webgpu');
-const NAME = 'SmolLM2-135M-Instruct.Q4_1.gguf';
-const MODEL = process.env.HELIUM_SMOLLM2 ?? join(CACHE, 'models', NAME);
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    model: { type: 'string', default: process.env.HELIUM_SMOLLM2 ?? join(CACHE, 'models/SmolLM2-135M-Instruct.Q4_1.gguf') },
     rounds: { type: 'string', default: '3' },
     'prompt-tokens': { type: 'string', default: '128' },
     'decode-tokens': { type: 'string', default: '16' },
     onnx: { type: 'string' },
   },
 });
+const MODEL = resolve(values.model);
+const NAME = basename(MODEL);
 const rounds = Number(values.rounds);
 const counts = { prompt: Number(values['prompt-tokens']), decode: Number(values['decode-tokens']) };
 const places = positionals.length > 0 ? positionals : ['native', 'chromium'];
@@ -38,16 +37,18 @@ const places = positionals.length > 0 ? positionals : ['native', 'chromium'];
 // --- natively: one process an engine and run
 
 /** One run of llama.cpp, in a process of its own: `node run.mjs` calls itself. */
-async function llamaCpp(gpu) {
+async function llamaCpp(gpu, flashAttention) {
   const { getLlama, LlamaLogLevel } = await import('node-llama-cpp');
   // Its own choice is four threads at least, which wait for each other on a machine of fewer cores.
   const maxThreads = availableParallelism();
   const llama = await getLlama({ gpu: gpu ? 'vulkan' : false, build: 'never', logLevel: LlamaLogLevel.error, maxThreads });
   const model = await llama.loadModel({ modelPath: MODEL, gpuLayers: gpu ? 'max' : 0 });
-  const context = await model.createContext({ contextSize: 512, batchSize: 512, threads: maxThreads });
+  const contextSize = Math.max(512, counts.prompt + counts.decode + 8);
+  const context = await model.createContext({ contextSize, batchSize: 512, threads: maxThreads, flashAttention });
   const sequence = context.getSequence();
   const ids = (n) => Array.from({ length: n }, (_, at) => (at * 7919 + 1000) % 40_000);
-  await sequence.evaluateWithoutGeneratingNewTokens(ids(8)); // whatever is made at the first use
+  // Whatever is made at the first use, for prompts of that length.
+  await sequence.evaluateWithoutGeneratingNewTokens(ids(counts.prompt));
   await sequence.clearHistory();
   let begin = performance.now();
   await sequence.evaluateWithoutGeneratingNewTokens(ids(counts.prompt));
@@ -66,14 +67,16 @@ async function child(command, args, env = {}) {
   return JSON.parse(stdout.trim().split('\n').at(-1));
 }
 const sizes = ['--prompt-tokens', String(counts.prompt), '--decode-tokens', String(counts.decode)];
-const again = (what, env) => child(process.execPath, [fileURLToPath(import.meta.url), what, ...sizes], env);
+const again = (what, env) => child(process.execPath, [fileURLToPath(import.meta.url), what, ...sizes, '--model', MODEL], env);
+const VULKAN = { GGML_VK_VISIBLE_DEVICES: '0' };
 
 const NATIVE = {
   'helium-webgpu': async () => {
     const found = await child(join(ROOT, 'target/release/helium'), ['bench', MODEL, ...sizes, '--runs', '1', '--json']);
     return { prefill: found.prefill_tps, decode: found.decode_tps, adapter: found.adapter };
   },
-  'llama.cpp, Vulkan': () => again('llama.cpp-vulkan', { GGML_VK_VISIBLE_DEVICES: '0' }),
+  'llama.cpp, Vulkan': () => again('llama.cpp-vulkan', VULKAN),
+  'the same, flash attention': () => again('llama.cpp-vulkan-flash', VULKAN),
   'llama.cpp, CPU': () => again('llama.cpp-cpu'),
 };
 
@@ -83,6 +86,8 @@ const NATIVE = {
 const TEXT = 'The harbour lay quiet in the early light, and the first boats were coming home with their lamps still burning. ';
 
 async function inPage(engine) {
+  const { launch, openPage } = await import('../../tests/browser/browsers.mjs');
+  const { serve } = await import('../../tests/browser/server.mjs');
   const server = await serve({ '/': HERE, '/helium/': join(ROOT, 'target/site/helium'), '/models/': join(MODEL, '..'), ...(values.onnx && { '/onnx/': join(values.onnx, '..') }) });
   const browser = await launch('chromium');
   try {
@@ -136,7 +141,7 @@ async function compare(title, engines) {
 }
 
 if (places[0]?.startsWith('llama.cpp')) {
-  console.log(JSON.stringify(await llamaCpp(places[0] === 'llama.cpp-vulkan')));
+  console.log(JSON.stringify(await llamaCpp(places[0] !== 'llama.cpp-cpu', places[0].endsWith('flash'))));
   process.exit(0);
 }
 if (places.includes('native')) await compare('Native', NATIVE);

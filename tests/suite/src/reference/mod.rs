@@ -2,7 +2,7 @@
 //!
 //! | shader | twin |
 //! |---|---|
-//! | `matvec`, `matmul`, `shared/product`, `shared/<dtype>` | [`product`] (weights through `format::blocks`) |
+//! | every core of products with what prepares x, `shared/product`, `shared/<dtype>` | [`product`] (weights through `format::blocks`) |
 //! | `shared/store` | [`store`] |
 //! | `embed` | [`embed`] |
 //! | `attention` | [`attention`] |

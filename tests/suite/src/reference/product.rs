@@ -1,4 +1,5 @@
-//! Twin of `matvec.wgsl` and `matmul.wgsl`: rows of W times x, with or without `RMSNorm`, and with x rounded or not.
+//! Twin of the cores of products, and of what prepares x for them: rows of W times x, with or without `RMSNorm`, and with
+//! x rounded or not.
 
 use helium_webgpu::format::{Dtype, blocks};
 use helium_webgpu::gpu::kernel::Numbers;
@@ -56,8 +57,8 @@ impl Matrix {
             }
         }
         let unsure = if numbers == Numbers::I8 { round_to_bytes(&mut scaled) } else { vec![0.0; self.cols] };
-        // In f16 an x, a product and two sums of four round by 2^-11 each; a quant is up to twice as large as the weight
-        // that it stands for; and of n errors in all directions the sum is seldom beyond three times sqrt(n) of one.
+        // In f16 an x, a product and two sums of four (or a weight, and no sum) round by 2^-11 each; a quant is up to twice
+        // as large as the weight that it stands for; and of n errors in all directions the sum is seldom beyond three times sqrt(n) of one.
         let halves = 4.0 * 2.0_f64.powi(-11) * (2.0 * 3.0 / (self.cols as f64).sqrt()).min(1.0);
         let halves = if numbers == Numbers::F16 { halves } else { 0.0 };
         // A sum of n numbers in any order errs by at most n roundings of the sum of magnitudes, and as roundings

@@ -9,6 +9,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::{Model, Traced};
 use crate::sampler::{Sampling, uniform};
+use crate::session::MAX_AHEAD;
 
 /// What to measure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -173,9 +174,6 @@ fn random_ids(config: &ModelConfig, n: usize) -> Vec<u32> {
 /// Steps a run whose encoding is timed.
 const ENCODED_STEPS: usize = 4;
 
-/// Steps under way besides the one that is waited for; none on software adapters, as in a generation.
-const STEPS_AHEAD: usize = 8;
-
 /// One run: the prompt in the largest steps, then greedy decoding, with steps submitted ahead as in a generation.
 async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Runs) -> Result<()> {
     let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
@@ -197,7 +195,8 @@ async fn measure(model: &mut Model, ids: &[u32], n_decode: usize, runs: &mut Run
 
     let begin = Instant::now();
     let mut ahead = VecDeque::new();
-    let most_ahead = if model.gpu().is_software() { 0 } else { STEPS_AHEAD };
+    // None on software adapters, as in a generation.
+    let most_ahead = if model.gpu().is_software() { 0 } else { MAX_AHEAD };
     for _ in 0..n_decode {
         ahead.push_back(model.step_and_pick(None)?);
         if ahead.len() > most_ahead

@@ -16,7 +16,7 @@ use crate::tokenizer::{TokenStream, Tokenizer};
 const AHEAD_MS: f64 = 100.0;
 
 /// Most steps under way besides the one that is waited for.
-const MAX_AHEAD: usize = 16;
+pub(crate) const MAX_AHEAD: usize = 64;
 
 /// Tokens of a prefill step on an adapter that computes on the CPU: a step cannot be cancelled.
 const SOFTWARE_BATCH: usize = 32;
@@ -238,8 +238,10 @@ struct Tokens {
     last: Option<u32>,
     /// Tokens to submit steps for, at most.
     n_wanted: usize,
-    /// When the first token came, and how many came since.
+    /// Since when tokens are counted, and how many came since.
     since: Option<(Instant, u32)>,
+    /// Steps to have under way besides the one that is waited for.
+    n_ahead: usize,
     encode_us: f64,
     n_steps: u32,
 }
@@ -255,6 +257,7 @@ impl Tokens {
             last: None,
             n_wanted: options.max_tokens,
             since: None,
+            n_ahead: usize::from(!model.gpu().is_software()),
             encode_us: 0.0,
             n_steps: 0,
         })
@@ -280,7 +283,7 @@ impl Tokens {
             let pos = ticket.pos();
             match model.picked(ticket).await? {
                 Picked::Token(choice) => {
-                    self.since = Some(self.since.map_or_else(|| (Instant::now(), 0), |(first, n)| (first, n + 1)));
+                    self.pace();
                     self.sampler.note(choice.id);
                     return Ok((choice, Vec::new()));
                 }
@@ -307,17 +310,24 @@ impl Tokens {
         Ok((choice, top))
     }
 
-    /// Submits steps ahead of those that are known, so that the device need not wait for the host: one at least, and as
-    /// many as it takes to have work for a while. An adapter that computes on the CPU gets none: lavapipe keeps who
-    /// submits to a busy queue waiting, in Firefox the thread that draws all windows.
+    /// Notes that a token came. Half as many again as come in `AHEAD_MS` are to be under way: so the number grows from one
+    /// until the device has work all the time, also where a browser tells of all that is done at once, and seldom. An adapter
+    /// that computes on the CPU gets none: lavapipe keeps who submits to a busy queue waiting, in Firefox the thread that
+    /// draws all windows.
+    fn pace(&mut self) {
+        let (since, n) = self.since.map_or_else(|| (Instant::now(), 0), |(since, n)| (since, n + 1));
+        let elapsed_ms = since.elapsed().as_secs_f64() * 1e3;
+        self.since = Some((since, n));
+        if elapsed_ms >= AHEAD_MS && self.n_ahead > 0 {
+            let per_wait = f64::from(n) * AHEAD_MS / elapsed_ms;
+            self.n_ahead = ((1.5 * per_wait).ceil() as usize).clamp(1, MAX_AHEAD);
+            self.since = Some((Instant::now(), 0));
+        }
+    }
+
+    /// Submits steps ahead of those that are known, so that the device need not wait for the host.
     fn submit_ahead(&mut self, model: &mut Model) -> Result<()> {
-        // Tokens that come in `AHEAD_MS`, on average.
-        let per_wait = match self.since {
-            Some((first, n)) if n > 0 => AHEAD_MS / (first.elapsed().as_secs_f64() * 1e3) * f64::from(n),
-            _ => 0.0,
-        };
-        let wanted = if model.gpu().is_software() { 0 } else { (per_wait as usize).clamp(1, MAX_AHEAD) };
-        while self.ahead.len() <= wanted && self.n_wanted > 0 && model.context().len() < model.max_seq() {
+        while self.ahead.len() <= self.n_ahead && self.n_wanted > 0 && model.context().len() < model.max_seq() {
             let begin = Instant::now();
             self.ahead.push_back(model.step_and_pick(None)?);
             self.encode_us += begin.elapsed().as_secs_f64() * 1e6;

@@ -426,12 +426,13 @@ impl WasmEngine {
 #[wasm_bindgen(js_name = ModelPlan)]
 pub struct WasmPlan {
     blueprint: Blueprint,
+    is_software: bool,
 }
 
 #[wasm_bindgen(js_class = ModelPlan)]
 impl WasmPlan {
     /// `{contextLength?, quantize?, configJson?}` as for `Engine.begin`, and `{limits: {maxBufferSize,
-    /// maxStorageBufferBindingSize}}` of the adapter; WebGPU's defaults where absent.
+    /// maxStorageBufferBindingSize}}` of the adapter, WebGPU's defaults where absent; `software` if it computes on the CPU.
     #[wasm_bindgen(constructor)]
     pub fn new(options: &JsValue) -> Result<WasmPlan, JsValue> {
         let given = field(options, "limits");
@@ -450,7 +451,7 @@ impl WasmPlan {
             if let Some(config) = given_config(options)? {
                 blueprint.set_config(config);
             }
-            Ok(Self { blueprint })
+            Ok(Self { blueprint, is_software: field(options, "software").is_truthy() })
         };
         plan().map_err(|error: Error| to_js(&error))
     }
@@ -467,11 +468,11 @@ impl WasmPlan {
     }
 
     /// `{architecture, parameters, quantization, contextLength, weightBytes, kvBytes, gpuBytes}`, when all files were
-    /// added; for a GPU, of which software adapters need less.
+    /// added.
     pub fn finish(&self) -> Result<JsValue, JsValue> {
         let finish = || {
             self.blueprint.check_complete()?;
-            let (config, memory) = (self.blueprint.config()?, self.blueprint.memory(false)?);
+            let (config, memory) = (self.blueprint.config()?, self.blueprint.memory(self.is_software)?);
             Ok(json!({
                 "architecture": config.architecture,
                 "parameters": config.parameters(),

@@ -16,6 +16,8 @@ const LONGEST_HEADER = 128 << 20;
 /** Smaller files of a repository whose headers are looked at. */
 const MOST_LOOKS = 3;
 
+/** What a plan needs to know of an adapter. */
+type Device = { limits: Limits; software: boolean };
 type Limits = { maxBufferSize: number; maxStorageBufferBindingSize: number };
 /** WebGPU guarantees these to every device. */
 const DEFAULT_LIMITS: Limits = { maxBufferSize: 256 << 20, maxStorageBufferBindingSize: 128 << 20 };
@@ -24,14 +26,14 @@ export async function checkWeights(options: WireLoad): Promise<Check> {
   const { powerPreference } = options.gpu;
   const found = await check(powerPreference === undefined ? {} : { powerPreference });
   if (!found.ok || !found.adapter) return found;
-  const limits = options.gpu.limits === 'default' ? DEFAULT_LIMITS : (found.adapter.limits as Limits);
+  const device = { limits: options.gpu.limits === 'default' ? DEFAULT_LIMITS : (found.adapter.limits as Limits), software: found.adapter.software };
   const result: Check = { ok: true, adapter: found.adapter, fits: 'unknown' };
   let bytes: number | undefined;
   try {
     const source = await resolveSource(options, options.means, 'headers');
     result.download = await downloadOf(source.parts);
     ({ bytes } = result.download);
-    result.model = await planOf(source, options, limits);
+    result.model = await planOf(source, options, device);
     result.fits = fits(result.model.gpuBytes);
     if (result.fits !== 'unlikely') return result;
   } catch (error) {
@@ -40,16 +42,16 @@ export async function checkWeights(options: WireLoad): Promise<Check> {
     if (code !== 'out-of-memory') return result;
     result.fits = 'no';
   }
-  if (!Array.isArray(options.weights)) result.smaller = await smallerThan(bytes ?? Infinity, options.weights, options, limits, result.model);
+  if (!Array.isArray(options.weights)) result.smaller = await smallerThan(bytes ?? Infinity, options.weights, options, device, result.model);
   return result;
 }
 
-async function planOf({ parts, configJson }: Source, { contextLength, quantize }: WireLoad, limits: Limits): Promise<Plan> {
+async function planOf({ parts, configJson }: Source, { contextLength, quantize }: WireLoad, device: Device): Promise<Plan> {
   const plan = new ModelPlan({
     ...(contextLength !== undefined && { contextLength }),
     ...(quantize !== undefined && { quantize }),
     ...(configJson !== undefined && { configJson }),
-    limits,
+    ...device,
   });
   try {
     for (const part of parts) {
@@ -84,7 +86,7 @@ async function downloadOf(parts: Part[]): Promise<NonNullable<Check['download']>
 }
 
 /** The GGUF files of a repository that are expected to fit: the largest ones' headers are looked at. */
-async function smallerThan(bytes: number, weights: HubWeights, options: WireLoad, limits: Limits, plan: Plan | undefined): Promise<NonNullable<Check['smaller']>> {
+async function smallerThan(bytes: number, weights: HubWeights, options: WireLoad, device: Device, plan: Plan | undefined): Promise<NonNullable<Check['smaller']>> {
   const hub = options.means.hub ?? HUB;
   const files = new Files({ headers: options.headers, origin: new URL(hub).origin, ...options.means });
   const listing = await list(hub, weights, undefined, files).catch((): HubFile[] => []);
@@ -98,7 +100,7 @@ async function smallerThan(bytes: number, weights: HubWeights, options: WireLoad
     const url = addressOf(hub, weights, file);
     const part: Pick<Part, 'name' | 'size' | 'read'> = { name: file, size, read: (from, to) => files.read(url, from, to) };
     try {
-      const found = await planOf({ parts: [part as Part], notes: new Set() }, options, limits);
+      const found = await planOf({ parts: [part as Part], notes: new Set() }, options, device);
       if (fits(found.gpuBytes) !== 'unlikely') return candidates.slice(nth);
     } catch {
       // that one does not fit either, or is something else

@@ -14,8 +14,12 @@ use super::kernel::{Kernel, Pipeline};
 /// Most threads: drivers gain little by more.
 const MAX_THREADS: usize = 8;
 
-/// What was asked for and nobody compiles yet.
-type Queue = Arc<Mutex<VecDeque<Kernel>>>;
+/// What was asked for and nobody compiles yet, and the threads that take it to its end.
+#[derive(Debug, Default)]
+struct Queue {
+    kernels: VecDeque<Kernel>,
+    n_threads: usize,
+}
 
 /// A kernel's label, and its pipeline unless the device refused it.
 type Compiled = (String, Option<Pipeline>);
@@ -23,19 +27,19 @@ type Compiled = (String, Option<Pipeline>);
 /// Pipelines that are being compiled.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    queue: Queue,
+    queue: Arc<Mutex<Queue>>,
     /// The labels of all that did not come back yet.
     under_way: HashSet<String>,
     sender: Sender<Compiled>,
     receiver: Receiver<Compiled>,
-    /// Threads that were started and are not known to have ended.
+    /// All that were started.
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Default for Ahead {
     fn default() -> Self {
         let (sender, receiver) = channel();
-        Self { queue: Queue::default(), under_way: HashSet::new(), sender, receiver, threads: Vec::new() }
+        Self { queue: Arc::default(), under_way: HashSet::new(), sender, receiver, threads: Vec::new() }
     }
 }
 
@@ -43,9 +47,11 @@ impl Ahead {
     /// Has `kernel` compiled.
     pub(super) fn request(&mut self, device: &wgpu::Device, kernel: Kernel) {
         self.under_way.insert(kernel.label.clone());
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(kernel);
-        self.threads.retain(|thread| !thread.is_finished());
-        if self.threads.len() < thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.kernels.push_back(kernel);
+        if queue.n_threads < thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS) {
+            queue.n_threads += 1;
+            drop(queue);
             let (device, queue, sender) = (device.clone(), Arc::clone(&self.queue), self.sender.clone());
             self.threads.push(thread::spawn(move || work(&device, &queue, &sender)));
         }
@@ -77,7 +83,7 @@ impl Ahead {
 impl Drop for Ahead {
     /// No thread outlives the device's owner: drivers do not bear to compile while a process ends.
     fn drop(&mut self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).kernels.clear();
         for thread in self.threads.drain(..) {
             // It sent what it had to tell.
             let _ = thread.join();
@@ -86,8 +92,14 @@ impl Drop for Ahead {
 }
 
 /// Compiles what is in the queue, until that is empty.
-fn work(device: &wgpu::Device, queue: &Queue, sender: &Sender<Compiled>) {
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+fn work(device: &wgpu::Device, queue: &Mutex<Queue>, sender: &Sender<Compiled>) {
+    // Who finds it empty no longer counts: what comes after that is another thread's.
+    let next = || {
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = queue.kernels.pop_front();
+        queue.n_threads -= usize::from(kernel.is_none());
+        kernel
+    };
     while let Some(kernel) = next() {
         let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory]
             .map(|filter| device.push_error_scope(filter));

@@ -4,6 +4,7 @@ use web_time::Instant;
 
 use super::Gpu;
 use super::kernel::Kernel;
+use super::plan::{Dispatch, Extent, Step, Work};
 use crate::error::Result;
 
 /// Bytes of a copy: more than caches hold, and within any buffer limit.
@@ -34,23 +35,17 @@ impl Gpu {
         let guard = self.guard();
         let from = self.uncounted("copy", COPY_BYTES, Usage::COPY_SRC | Usage::STORAGE);
         let to = self.uncounted("copy", COPY_BYTES, Usage::COPY_DST | Usage::STORAGE);
-        let pipeline = self.pipeline(&Kernel::copy());
-        self.compiled().await;
-        let group = pipeline.bind(self, &[&from, &to]);
+        let grid = [(COPY_BYTES / COPY_WORKGROUP_BYTES) as u32, 1, 1];
+        let kernel = self.dispatch(&Kernel::copy(), &[&from, &to], grid).await;
         let by_command = |encoder: &mut wgpu::CommandEncoder, n: u32| {
             for _ in 0..n {
                 encoder.copy_buffer_to_buffer(&from, 0, &to, 0, COPY_BYTES);
             }
         };
-        let by_kernel = |encoder: &mut wgpu::CommandEncoder, n: u32| {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(&pipeline.compiled);
-            pass.set_bind_group(0, &group, &[]);
-            for _ in 0..n {
-                pass.dispatch_workgroups((COPY_BYTES / COPY_WORKGROUP_BYTES) as u32, 1, 1);
-            }
-        };
-        let rates = [self.best_rate(by_command).await, self.best_rate(by_kernel).await];
+        let rates = [
+            best_rate(async |n| self.clock(&by_command, n).await).await,
+            best_rate(async |n| self.run(&kernel, n).await).await,
+        ];
         from.destroy();
         to.destroy();
         guard.finish().await?;
@@ -66,44 +61,44 @@ impl Gpu {
     pub async fn gflops(&self) -> Result<f64> {
         let n_threads = if self.is_software() { SOFTWARE_THREADS } else { THREADS };
         let y = self.uncounted("multiply_add", u64::from(n_threads) * 16, wgpu::BufferUsages::STORAGE);
-        let pipeline = self.pipeline(&Kernel::multiply_add(ROUNDS));
-        self.compiled().await;
-        let group = pipeline.bind(self, &[&y]);
-        let compute = |encoder: &mut wgpu::CommandEncoder, n: u32| {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(&pipeline.compiled);
-            pass.set_bind_group(0, &group, &[]);
-            for _ in 0..n {
-                pass.dispatch_workgroups(n_threads / 64, 1, 1);
-            }
-        };
-        let rate = self.best_rate(compute).await;
+        let kernel = self.dispatch(&Kernel::multiply_add(ROUNDS), &[&y], [n_threads / 64, 1, 1]).await;
+        let rate = best_rate(async |n| self.run(&kernel, n).await).await;
         y.destroy();
         Ok(rate? * f64::from(n_threads) * f64::from(ROUNDS) * f64::from(FLOPS_PER_ROUND) / 1e9)
     }
 
-    /// How often a second the device does what `encode` encodes so many times.
-    async fn best_rate(&self, encode: impl Fn(&mut wgpu::CommandEncoder, u32)) -> Result<f64> {
-        let seconds = async |n: u32| -> Result<f64> {
-            let descriptor = wgpu::CommandEncoderDescriptor { label: Some("ceiling") };
-            let mut encoder = self.device.create_command_encoder(&descriptor);
-            encode(&mut encoder, n);
-            let begin = Instant::now();
-            self.queue.submit([encoder.finish()]);
-            self.wait().await?;
-            Ok(begin.elapsed().as_secs_f64())
+    async fn dispatch(&self, kernel: &Kernel, buffers: &[&wgpu::Buffer], grid: [u32; 3]) -> Dispatch {
+        let pipeline = self.pipeline(kernel);
+        self.compiled().await;
+        let group = pipeline.bind(self, buffers);
+        Dispatch { work: Work::default(), pipeline, group, grid: grid.map(Extent::Fixed) }
+    }
+
+    /// Seconds that a dispatch takes so many times: by timestamps where there are any, since a browser may tell late that
+    /// something is done.
+    async fn run(&self, dispatch: &Dispatch, n: u32) -> Result<f64> {
+        if self.offer().timestamps {
+            let seconds = self.time(&[(Step::default(), vec![dispatch; n as usize])]).await?;
+            return Ok(seconds.iter().sum::<f64>().max(f64::EPSILON));
+        }
+        let encode = |encoder: &mut wgpu::CommandEncoder, n: u32| {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for _ in 0..n {
+                dispatch.encode(&mut pass, &Step::default());
+            }
         };
-        // The first clears buffers and finishes compiling, too.
-        seconds(1).await?;
-        let mut n = 1;
-        while seconds(n).await? < SECONDS && n < 1 << 12 {
-            n *= 2;
-        }
-        let mut fastest = f64::INFINITY;
-        for _ in 0..RUNS {
-            fastest = fastest.min(seconds(n).await?);
-        }
-        Ok(f64::from(n) / fastest)
+        self.clock(&encode, n).await
+    }
+
+    /// Seconds that the device takes for what `encode` encodes so many times.
+    async fn clock(&self, encode: &impl Fn(&mut wgpu::CommandEncoder, u32), n: u32) -> Result<f64> {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("ceiling") };
+        let mut encoder = self.device.create_command_encoder(&descriptor);
+        encode(&mut encoder, n);
+        let begin = Instant::now();
+        self.queue.submit([encoder.finish()]);
+        self.wait().await?;
+        Ok(begin.elapsed().as_secs_f64())
     }
 
     /// A buffer that [`Gpu::allocated_bytes`] leaves out: the caller destroys it.
@@ -111,4 +106,19 @@ impl Gpu {
         let label = Some(label);
         self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
     }
+}
+
+/// How often a second the device does what takes `seconds` so many times.
+async fn best_rate(seconds: impl AsyncFn(u32) -> Result<f64>) -> Result<f64> {
+    // The first clears buffers and finishes compiling, too.
+    seconds(1).await?;
+    let mut n = 1;
+    while seconds(n).await? < SECONDS && n < 1 << 12 {
+        n *= 2;
+    }
+    let mut fastest = f64::INFINITY;
+    for _ in 0..RUNS {
+        fastest = fastest.min(seconds(n).await?);
+    }
+    Ok(f64::from(n) / fastest)
 }

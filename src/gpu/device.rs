@@ -404,32 +404,40 @@ impl Gpu {
     ///
     /// What the device reported, [`Error::DeviceLost`] among it.
     pub async fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Result<Vec<T>> {
-        self.read_after(buffer, len, None).await
+        let bytes = (len * size_of::<T>()) as u64;
+        self.read_mapped(self.map(buffer, bytes), None).await
     }
 
-    /// As [`Gpu::read`], waiting for no submission after the given one.
+    /// Asks for the first `bytes` of `buffer`, once all is done that was submitted before. To ask for several at once is to
+    /// get them at once: some browsers answer only every 100 ms.
+    #[must_use]
+    pub fn map(&self, buffer: &wgpu::Buffer, bytes: u64) -> Mapping {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result);
+        });
+        Mapping { buffer: buffer.clone(), bytes, receiver }
+    }
+
+    /// What was asked for; then the buffer is unmapped. Waits for no submission after the given one.
     ///
     /// # Errors
     ///
     /// As [`Gpu::read`].
-    pub async fn read_after<T: bytemuck::Pod>(
+    pub async fn read_mapped<T: bytemuck::Pod>(
         &self,
-        buffer: &wgpu::Buffer,
-        len: usize,
+        mapping: Mapping,
         submission: Option<wgpu::SubmissionIndex>,
     ) -> Result<Vec<T>> {
-        let slice = buffer.slice(..(len * size_of::<T>()) as u64);
-        let (sender, receiver) = futures_channel::oneshot::channel();
-        slice.map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result);
-        });
+        let Mapping { buffer, bytes, receiver } = mapping;
         self.poll(submission)?;
         let mapped = receiver.await;
         self.check()?;
         if !matches!(mapped, Ok(Ok(()))) {
             return Err(lost());
         }
-        let copy = slice.get_mapped_range().map(|view| bytemuck::pod_collect_to_vec(&view)).map_err(|_| lost());
+        let view = buffer.slice(..bytes).get_mapped_range();
+        let copy = view.map(|view| bytemuck::pod_collect_to_vec(&view)).map_err(|_| lost());
         buffer.unmap();
         copy
     }
@@ -505,6 +513,14 @@ fn is_cooperative(adapter: &wgpu::Adapter) -> bool {
         && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
         && adapter.limits().max_compute_workgroup_storage_size >= COOPERATIVE_MEMORY
         && adapter.cooperative_matrix_properties().iter().any(is_16x16)
+}
+
+/// What was asked for with [`Gpu::map`].
+#[derive(Debug)]
+pub struct Mapping {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    receiver: futures_channel::oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
 }
 
 /// A point in the queue, see [`Gpu::mark`].

@@ -274,7 +274,7 @@ impl Model {
         self.pending_logits = 0;
         let submission = self.gpu.queue.submit([encoder.finish()]);
         self.end_step(ids);
-        Ok(Picker::ticket(self.cache.ids().len(), staging, submission))
+        Ok(Picker::ticket(&self.gpu, self.cache.ids().len(), staging, submission))
     }
 
     /// Waits for a choice. They come in the order in which they were asked for.

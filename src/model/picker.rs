@@ -5,6 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::gpu::device::Mapping;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
 use crate::sampler::{Choice, Sampling};
@@ -55,7 +56,17 @@ pub enum Picked {
 pub struct Ticket {
     pos: usize,
     staging: wgpu::Buffer,
+    mapping: Option<Mapping>,
     submission: Option<wgpu::SubmissionIndex>,
+}
+
+impl Drop for Ticket {
+    /// Frees what nobody read: a browser would do so only when it comes to collect garbage.
+    fn drop(&mut self) {
+        if self.mapping.is_some() {
+            self.staging.destroy();
+        }
+    }
 }
 
 impl Ticket {
@@ -154,7 +165,7 @@ impl Picker {
     pub(super) fn encode_copy(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder) -> wgpu::Buffer {
         let staging = self.idle.pop().unwrap_or_else(|| {
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            gpu.buffer("pick staging", PICK_BYTES, usage)
+            gpu.uncounted("pick staging", PICK_BYTES, usage)
         });
         encoder.copy_buffer_to_buffer(&self.pick, 0, &staging, 0, PICK_BYTES);
         staging
@@ -166,15 +177,18 @@ impl Picker {
     }
 
     /// A ticket for what was encoded and submitted.
-    pub(super) fn ticket(pos: usize, staging: wgpu::Buffer, submission: wgpu::SubmissionIndex) -> Ticket {
-        Ticket { pos, staging, submission: Some(submission) }
+    pub(super) fn ticket(gpu: &Gpu, pos: usize, staging: wgpu::Buffer, submission: wgpu::SubmissionIndex) -> Ticket {
+        let mapping = Some(gpu.map(&staging, PICK_BYTES));
+        Ticket { pos, staging, mapping, submission: Some(submission) }
     }
 
     /// Waits for a choice.
-    pub(super) async fn read(&mut self, gpu: &Gpu, ticket: Ticket) -> Result<Picked> {
-        let Ticket { staging, submission, .. } = ticket;
-        let words: Vec<u32> = gpu.read_after(&staging, 2, submission).await?;
-        self.idle.push(staging);
+    pub(super) async fn read(&mut self, gpu: &Gpu, mut ticket: Ticket) -> Result<Picked> {
+        let Some(mapping) = ticket.mapping.take() else {
+            return Err(Error::Internal("a choice was read twice".into()));
+        };
+        let words: Vec<u32> = gpu.read_mapped(mapping, ticket.submission.take()).await?;
+        self.idle.push(ticket.staging.clone());
         match words[0] {
             UNDECIDED => Ok(Picked::Undecided),
             NONSENSE => Err(Error::Internal(format!(

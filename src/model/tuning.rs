@@ -6,7 +6,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::str::FromStr;
+use std::task::Poll;
 
 use web_time::Instant;
 
@@ -230,19 +232,33 @@ impl Cores {
 
     /// Measures for the types that the blueprint has and this has not seen yet.
     pub(crate) async fn measure(&mut self, gpu: &Gpu, blueprint: &Blueprint, weights: &Weights) -> Result<()> {
-        for choice in self.choices(gpu, blueprint, weights)? {
-            let what = (choice.count, choice.dtype, shape_of(&choice.pieces[0].shape));
+        let choices = self.choices(gpu, blueprint, weights)?;
+        for choice in &choices {
             if let Some(core) = choice.remembered {
-                self.chosen.insert(what, core);
-            } else if self.spent < BUDGET {
-                let begin = Instant::now();
-                let core = Bench::new(gpu, blueprint.config()?, &choice).fastest(BUDGET - self.spent).await?;
-                self.spent += begin.elapsed().as_secs_f64();
-                self.chosen.insert(what, core);
+                self.chosen.insert(choice.what(), core);
+            }
+        }
+        let new: Vec<_> = choices.iter().filter(|choice| choice.remembered.is_none()).collect();
+        // All at once, since what takes longest may be to hear of it: some browsers tell only every 100 ms what is done. Not
+        // where that is to compute it, lest it take too long.
+        let at_once = if gpu.is_software() { 1 } else { new.len().max(1) };
+        for group in new.chunks(at_once) {
+            if self.spent >= BUDGET {
+                break;
+            }
+            let begin = Instant::now();
+            let config = blueprint.config()?;
+            let benches: Vec<_> = group.iter().map(|choice| Bench::new(gpu, config, choice)).collect();
+            let budget = BUDGET - self.spent;
+            let found = all(benches.iter().map(|bench| bench.fastest(budget)).collect()).await;
+            self.spent += begin.elapsed().as_secs_f64();
+            for (choice, core) in group.iter().zip(found) {
+                let core = core?;
+                self.chosen.insert(choice.what(), core);
                 if self.tuning.labels.len() >= MAX_ENTRIES {
                     self.tuning.labels.clear();
                 }
-                self.tuning.labels.insert(choice.key, core.label());
+                self.tuning.labels.insert(choice.key.clone(), core.label());
             }
         }
         Ok(())
@@ -260,7 +276,10 @@ impl Cores {
             for (count, n_shapes) in [Count::One, Count::Many].into_iter().zip(N_SHAPES) {
                 let mut candidates = self.candidates(count).to_vec();
                 candidates.retain(|core| core.takes(dtype));
-                for (id, pieces) in typical.iter().take(n_shapes).cloned() {
+                // The output projection is for few tokens at a time.
+                let is_for_many = |id: MatrixId| !matches!(id, MatrixId::Embedding | MatrixId::Output);
+                let typical = typical.iter().filter(|(id, _)| count == Count::One || is_for_many(*id));
+                for (id, pieces) in typical.take(n_shapes).cloned() {
                     if candidates.len() < 2 || self.chosen.contains_key(&(count, dtype, shape_of(&pieces[0].shape))) {
                         continue;
                     }
@@ -404,6 +423,11 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
+    /// What it is about.
+    fn what(&self) -> (Count, Dtype, Shape) {
+        (self.count, self.dtype, shape_of(&self.pieces[0].shape))
+    }
+
     fn kernel(&self, core: Core) -> Kernel {
         let (epilogue, is_normalised) = role(self.id);
         Kernel::product(core, self.dtype, epilogue, is_normalised)
@@ -445,14 +469,13 @@ impl<'a> Bench<'a> {
         let x: Vec<f32> = (0..n_tokens as usize * 32 * choice.pieces[0].shape.layout.n_chunks)
             .map(|i| noise(i) as f32 / (1_u32 << 31) as f32 - 1.0)
             .collect();
-        let y = vec![0.0_f32; n_tokens as usize * y_width];
         let scratch = RefCell::default();
-        let buffer = |bytes: &[u8]| scratch_buffer(gpu, &scratch, bytes);
-        let step_buffer = buffer(bytemuck::bytes_of(&step));
-        let (x, y) = (buffer(bytemuck::cast_slice(&x)), buffer(bytemuck::cast_slice(&y)));
-        let rounded = rounded_bytes(n_tokens as usize, 32 * choice.pieces[0].shape.layout.n_chunks);
-        let rounded = rounded.map(|bytes| buffer(&vec![0; bytes as usize]));
-        let no_cache = [(); 2].map(|()| buffer(&[0; 4]));
+        let written = |bytes: &[u8]| written_buffer(gpu, &scratch, bytes);
+        let zeros = |bytes: u64| scratch_buffer(gpu, &scratch, bytes);
+        let (step_buffer, x) = (written(bytemuck::bytes_of(&step)), written(bytemuck::cast_slice(&x)));
+        let y = zeros(u64::from(n_tokens) * y_width as u64 * 4);
+        let rounded = rounded_bytes(n_tokens as usize, 32 * choice.pieces[0].shape.layout.n_chunks).map(zeros);
+        let no_cache = [4; 2].map(zeros);
         Self { gpu, config, choice, step, step_buffer, x, y, y_width, rounded, no_cache, scratch }
     }
 
@@ -555,7 +578,7 @@ impl<'a> Bench<'a> {
     /// The product, and before it the rounding of x if the core wants that.
     fn dispatches(&self, core: Core, piece: &Piece) -> Vec<Dispatch> {
         let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
-        let uniform = |bytes: &[u8]| scratch_buffer(self.gpu, &self.scratch, bytes);
+        let uniform = |bytes: &[u8]| written_buffer(self.gpu, &self.scratch, bytes);
         let (y, [k, v]) = (&self.y, &self.no_cache);
         let mut x = [&self.x; 2];
         let mut all = Vec::new();
@@ -581,14 +604,37 @@ impl Drop for Bench<'_> {
     }
 }
 
-/// A buffer for any use, which is noted in `all`.
-fn scratch_buffer(gpu: &Gpu, all: &RefCell<Vec<wgpu::Buffer>>, bytes: &[u8]) -> wgpu::Buffer {
+/// A buffer of zeros for any use, which is noted in `made`.
+fn scratch_buffer(gpu: &Gpu, made: &RefCell<Vec<wgpu::Buffer>>, bytes: u64) -> wgpu::Buffer {
     use wgpu::BufferUsages as Usage;
     let usage = Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
-    let buffer = gpu.uncounted("tuning", bytes.len() as u64, usage);
-    gpu.queue.write_buffer(&buffer, 0, bytes);
-    all.borrow_mut().push(buffer.clone());
+    let buffer = gpu.uncounted("tuning", bytes, usage);
+    made.borrow_mut().push(buffer.clone());
     buffer
+}
+
+/// One of `bytes`.
+fn written_buffer(gpu: &Gpu, made: &RefCell<Vec<wgpu::Buffer>>, bytes: &[u8]) -> wgpu::Buffer {
+    let buffer = scratch_buffer(gpu, made, bytes.len() as u64);
+    gpu.queue.write_buffer(&buffer, 0, bytes);
+    buffer
+}
+
+/// What all of `futures` come to, which go on side by side.
+async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        for (future, output) in &mut running {
+            if output.is_none()
+                && let Poll::Ready(found) = future.as_mut().poll(context)
+            {
+                *output = Some(found);
+            }
+        }
+        if running.iter().all(|(_, output)| output.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 /// Bits that look random.

@@ -18,8 +18,9 @@ const AHEAD_MS: f64 = 100.0;
 /// Most steps under way besides the one that is waited for.
 pub(crate) const MAX_AHEAD: usize = 64;
 
-/// Tokens of a prefill step on an adapter that computes on the CPU: a step cannot be cancelled.
-const SOFTWARE_BATCH: usize = 32;
+/// How long a step of the prompt may take, in milliseconds: it cannot be cancelled, and nothing else is drawn meanwhile.
+/// Browsers may tell only every 100 ms that it is done.
+const STEP_MS: f64 = 150.0;
 
 /// What to generate.
 #[derive(Clone, PartialEq, Debug)]
@@ -214,15 +215,18 @@ fn keep_common(model: &mut Model, prompt_ids: &[u32]) -> usize {
 
 /// Runs the prompt in steps, but for the last, which it returns.
 async fn prefill<'a>(model: &mut Model, ids: &'a [u32], cancel: &Cancel) -> Result<&'a [u32]> {
-    let batch_len = if model.gpu().is_software() { SOFTWARE_BATCH } else { model.max_batch() };
-    let (rest, last) = ids.split_at((ids.len() - 1) / batch_len * batch_len);
-    for batch in rest.chunks(batch_len) {
+    let mut rest = ids;
+    while rest.len() > model.batch_len() {
         cancel.check("generation")?;
+        let (batch, after) = rest.split_at(model.batch_len());
+        let begin = Instant::now();
         model.step(batch, 0..0)?;
         model.wait().await?;
+        model.set_quick(begin.elapsed().as_secs_f64() * 1e3 < STEP_MS);
+        rest = after;
     }
     cancel.check("generation")?;
-    Ok(last)
+    Ok(rest)
 }
 
 /// Where tokens come from, one after another.

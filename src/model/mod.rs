@@ -34,6 +34,10 @@ use crate::sampler::Sampling;
 pub const MAX_BATCH: usize = 512;
 const MAX_SOFTWARE_BATCH: usize = 128;
 
+/// Tokens of a step where that is not known to be quick, on a GPU, and on a software adapter.
+const CAUTIOUS_BATCH: usize = 128;
+const CAUTIOUS_SOFTWARE_BATCH: usize = 32;
+
 /// Most positions whose logits are computed at once.
 pub const MAX_LOGITS: usize = 32;
 
@@ -90,6 +94,8 @@ pub struct Model {
     weight_bytes_per_token: u64,
     quantization: String,
     tuning: Tuning,
+    /// Whether steps of the prompt are quick, as far as is known.
+    is_quick: bool,
     /// Dispatches of the last step.
     n_dispatches: usize,
     /// Logits that are under way in the staging buffer.
@@ -134,6 +140,7 @@ impl Model {
             weight_bytes_per_token,
             quantization,
             tuning: cores.tuning().clone(),
+            is_quick: false,
             n_dispatches: 0,
             pending_logits: 0,
         })
@@ -161,6 +168,21 @@ impl Model {
     #[must_use]
     pub fn max_batch(&self) -> usize {
         max_batch(self.gpu.is_software())
+    }
+
+    /// Tokens that a step of a prompt should take, so that it does not take too long: the most only where steps are
+    /// [known to be quick](Model::set_quick).
+    pub(crate) fn batch_len(&self) -> usize {
+        match (self.gpu.is_software(), self.is_quick) {
+            (true, _) => CAUTIOUS_SOFTWARE_BATCH,
+            (false, false) => CAUTIOUS_BATCH,
+            (false, true) => MAX_BATCH,
+        }
+    }
+
+    /// Notes whether a step of [`Model::batch_len`] tokens was quick.
+    pub(crate) fn set_quick(&mut self, is_quick: bool) {
+        self.is_quick = is_quick;
     }
 
     /// The tokens in the context.

@@ -2,8 +2,9 @@
 //! from them, each once.
 //!
 //! A product's shader is what all products share, the unpacking of one dtype, the epilogues, the numbers it multiplies
-//! in, and a core (`matvec`, `matmul`, `matmul_i8`, `cooperative`, `rows`, `rows_i8`), one after the other. The core calls the dtype's functions (see
-//! `shaders/shared/unpack.wgsl`), the epilogues' `pair_rows` and `store_pair`, and what stages x in those numbers.
+//! in, and a core (`matvec`, `matmul`, `matmul_i8`, `cooperative`, `rows`, `rows_i8`), one after the other. The core
+//! calls the dtype's functions (see `shaders/shared/unpack.wgsl`), the epilogues' `pair_rows` and `store_pair`, and
+//! what stages x in those numbers.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -57,8 +57,9 @@ impl Matrix {
             }
         }
         let unsure = if numbers == Numbers::I8 { round_to_bytes(&mut scaled) } else { vec![0.0; self.cols] };
-        // In f16 an x, a product and two sums of four (or a weight, and no sum) round by 2^-11 each; a quant is up to twice
-        // as large as the weight that it stands for; and of n errors in all directions the sum is seldom beyond three times sqrt(n) of one.
+        // In f16 an x, a product and two sums of four (or a weight, and no sum) round by 2^-11 each; a quant is up to
+        // twice as large as the weight that it stands for; and of n errors in all directions the sum is seldom beyond
+        // three times sqrt(n) of one.
         let halves = 4.0 * 2.0_f64.powi(-11) * (2.0 * 3.0 / (self.cols as f64).sqrt()).min(1.0);
         let halves = if numbers == Numbers::F16 { halves } else { 0.0 };
         // A sum of n numbers in any order errs by at most n roundings of the sum of magnitudes, and as roundings

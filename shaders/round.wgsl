@@ -3,24 +3,6 @@
 //
 // Grid: y, eight tokens; past the last, that again. A thread has two of them, and one chunk in eight.
 
-override NORM: bool = false;
-
-struct Step {
-  pos: u32,
-  n_tokens: u32,
-  first_token: u32,
-  slice_len: u32,
-}
-
-struct Params {
-  n_chunks: u32,  // 32-column chunks in a row, padding included
-  x_stride: u32,  // vec4 from one token of x to the next
-  cols: u32,      // columns without padding
-  eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> step: Step;
-@group(0) @binding(1) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<f32>;              // [n_tokens, 4 x_stride]
 @group(0) @binding(3) var<storage, read> norm: array<f32>;           // [4 x_stride], unread without NORM
 @group(0) @binding(4) var<storage, read_write> rounded: array<i32>;  // [n_tokens / 8, 32 n_chunks, 4]

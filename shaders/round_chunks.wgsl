@@ -1,26 +1,8 @@
 // x rounded to eight bits for matmul_i8.wgsl, with RMSNorm before: of every chunk its 32 bytes, and of either half the
-// scale and the sum. Needs shared/round_i8.wgsl.
+// scale and the sum.
 //
 // Grid: y, the tokens.
 
-override NORM: bool = false;
-
-struct Step {
-  pos: u32,
-  n_tokens: u32,
-  first_token: u32,
-  slice_len: u32,
-}
-
-struct Params {
-  n_chunks: u32,  // 32-column chunks in a row, padding included
-  x_stride: u32,  // vec4 from one token of x to the next
-  cols: u32,      // columns without padding
-  eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> step: Step;
-@group(0) @binding(1) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> x: array<vec4f>;                  // [n_tokens, x_stride]
 @group(0) @binding(3) var<storage, read> norm: array<vec4f>;               // [x_stride], unread without NORM
 @group(0) @binding(4) var<storage, read_write> rounded: array<vec4<u32>>;  // [n_tokens, n_chunks, 3]

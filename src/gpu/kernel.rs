@@ -103,7 +103,7 @@ pub enum Core {
     /// A group of threads for a few rows and tokens.
     MatVec(MatVecShape),
     /// Tiles of [`MATMUL_PAIRS`] row pairs by [`MATMUL_TOKENS`] tokens; in [`Numbers::I8`] by twice as many, of x that
-    /// [`Kernel::round_chunks`] has rounded.
+    /// [`Core::preparation`] has rounded.
     MatMul(Numbers),
     /// A thread for [`ROWS_PAIRS`] row pairs and 1 or [`ROWS_TOKENS`] tokens, in f32: for software adapters. So many
     /// lanes of a subgroup share x out: 4, 8, or 1 where each reads it by itself.
@@ -114,9 +114,9 @@ pub enum Core {
         sharers: u32,
     },
     /// Tiles of [`MATMUL_PAIRS`] row pairs by [`COOPERATIVE_TOKENS`] tokens on the units for matrices of f16, of x that
-    /// [`Kernel::halve`] has prepared. Needs cooperative matrices and `shader-f16`.
+    /// [`Core::preparation`] has prepared. Needs cooperative matrices and `shader-f16`.
     Cooperative,
-    /// A thread for [`ROWS_PAIRS`] row pairs and [`ROWS_TOKENS`] tokens in integers, of x that [`Kernel::round`] has
+    /// A thread for [`ROWS_PAIRS`] row pairs and [`ROWS_TOKENS`] tokens in integers, of x that [`Core::preparation`] has
     /// rounded; four lanes of a subgroup share it out. For software adapters and types of four bits.
     RowsI8,
 }
@@ -138,12 +138,20 @@ impl Core {
     /// that takes. Then the product has no norm.
     #[must_use]
     pub fn preparation(self, norm: bool) -> Option<(Kernel, u32)> {
-        match self {
-            Self::RowsI8 => Some((Kernel::round(norm), ROWS_TOKENS)),
-            Self::MatMul(Numbers::I8) => Some((Kernel::round_chunks(norm), 1)),
-            Self::Cooperative => Some((Kernel::halve(norm), 1)),
-            _ => None,
-        }
+        let (word, mut files, block) = match self {
+            Self::RowsI8 => ("round", vec![wgsl!("round")], ROWS_TOKENS),
+            Self::MatMul(Numbers::I8) => ("round_chunks", vec![wgsl!("shared/round_i8"), wgsl!("round_chunks")], 1),
+            Self::Cooperative => ("halve", vec![wgsl!("halve")], 1),
+            _ => return None,
+        };
+        files.insert(0, wgsl!("shared/rounding"));
+        let kernel = Kernel {
+            label: if norm { format!("{word}_norm") } else { word.into() },
+            files,
+            constants: vec![("NORM", norm.into())],
+            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
+        };
+        Some((kernel, block))
     }
 
     /// Whether it computes with weights of `dtype`.
@@ -281,39 +289,6 @@ impl Kernel {
             files,
             constants: vec![],
             bindings: vec![Uniform, Read, Read, Read, Write],
-        }
-    }
-
-    /// x rounded for [`Core::RowsI8`]; with `norm`, `RMSNorm` is applied to it first.
-    #[must_use]
-    pub fn round(norm: bool) -> Self {
-        Self {
-            label: if norm { "round_norm".into() } else { "round".into() },
-            files: vec![wgsl!("round")],
-            constants: vec![("NORM", norm.into())],
-            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
-        }
-    }
-
-    /// x rounded to eight bits for [`Core::MatMul`]; with `norm`, `RMSNorm` is applied to it first.
-    #[must_use]
-    pub fn round_chunks(norm: bool) -> Self {
-        Self {
-            label: if norm { "round_chunks_norm".into() } else { "round_chunks".into() },
-            files: vec![wgsl!("shared/round_i8"), wgsl!("round_chunks")],
-            constants: vec![("NORM", norm.into())],
-            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
-        }
-    }
-
-    /// x in f16 for [`Core::Cooperative`]; with `norm`, `RMSNorm` is applied to it first.
-    #[must_use]
-    pub fn halve(norm: bool) -> Self {
-        Self {
-            label: if norm { "halve_norm".into() } else { "halve".into() },
-            files: vec![wgsl!("halve")],
-            constants: vec![("NORM", norm.into())],
-            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
         }
     }
 

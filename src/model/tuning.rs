@@ -25,7 +25,8 @@ use crate::gpu::plan::{Dispatch, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::{Gpu, Offer};
 
-/// What measuring may take in all, in seconds; what is not measured by then gets the kernels that every device has.
+/// What measuring may take in all, in seconds, but for a first look at each candidate on a GPU; where that is over, what is
+/// measured is not measured again, and what is not gets the kernels that every device has.
 const BUDGET: f64 = 0.4;
 
 /// A measurement lasts about so long, in seconds: browsers round timestamps to 0.1 ms.
@@ -582,11 +583,12 @@ impl<'a> Bench<'a> {
         let (y, [k, v]) = (&self.y, &self.no_cache);
         let mut x = [&self.x; 2];
         let mut all = Vec::new();
-        let round_params = uniform(bytemuck::bytes_of(&RoundParams::new(&params)));
-        let parts = [&self.step_buffer, &round_params].into_iter().chain(x).chain(&self.rounded);
-        let parts = parts.map(|buffer| buffer.as_entire_buffer_binding());
-        if let Some(dispatch) = round(self.gpu, core, role(self.choice.id).1, parts) {
-            all.push(dispatch);
+        let is_normalised = role(self.choice.id).1;
+        if core.preparation(is_normalised).is_some() {
+            let round_params = uniform(bytemuck::bytes_of(&RoundParams::new(&params)));
+            let parts = [&self.step_buffer, &round_params].into_iter().chain(x).chain(&self.rounded);
+            let parts = parts.map(|buffer| buffer.as_entire_buffer_binding());
+            all.extend(round(self.gpu, core, is_normalised, parts));
             x = self.rounded.each_ref();
         }
         let pipeline = self.gpu.pipeline(&self.choice.kernel(core));

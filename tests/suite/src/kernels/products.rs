@@ -37,6 +37,7 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new(name.clone(), move || every_epilogue(name, core, Dtype::Q4_1)));
     }
     cases.push(Case::new("rows_shared", || rows_shared("rows_shared".into())));
+    cases.push(Case::new("halve", halve));
     for (name, numbers) in [("matvec_workgroups", Numbers::F32), ("matvec_workgroups_i8", Numbers::I8)] {
         cases.push(Case::new(name, move || every_workgroup(name.into(), Dtype::Q4_0, numbers)));
     }
@@ -158,6 +159,47 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
     ];
     for heads in &qkv_shapes {
         qkv(&runner, core, dtype, heads, &mut random).await?;
+    }
+    Ok(())
+}
+
+/// What prepares x for cooperative matrices, by itself, since every device can run it.
+async fn halve() -> Outcome {
+    let runner = Runner::open(true).await?;
+    let mut random = Random::new("halve");
+    for (cols, has_norm) in [(60, false), (1757, true), (8192, true)] {
+        let input = Input::new(&runner, Shape::new(1, cols, 0, 3, 2), &mut random);
+        let Shape { n_tokens, first_token, .. } = input.shape;
+        let (kernel, _) = Core::Cooperative.preparation(has_norm).ok_or("it prepares nothing")?;
+        // pos, n_tokens, first_token, slice_len; n_chunks, x_stride, cols, eps
+        let step = runner.uniform("step", &[0, n_tokens as u32, first_token as u32, 1]);
+        let sizes = [input.stride / 32, input.stride / 4, cols].map(|n| n as u32);
+        let params = runner.uniform("params", &[sizes[0], sizes[1], sizes[2], input.eps.to_bits()]);
+        let [words, scales] = [n_tokens * input.stride / 2, n_tokens].map(|len| runner.poisoned("halves", len));
+        let buffers = [&step, &params, &input.x_buffer, &input.norm_buffer, &words, &scales];
+        runner.run(&kernel, &buffers, [1, n_tokens as u32, 1]);
+
+        let (words, scales) = (runner.read(&words).await?, runner.read(&scales).await?);
+        let halves: &[half::f16] = bytemuck::cast_slice(&words);
+        for (token, x) in input.x.chunks_exact(input.stride).enumerate() {
+            let scale = f64::from(f32::from_bits(scales[token]));
+            let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / cols as f64;
+            let rms = if has_norm { (mean + f64::from(input.eps)).sqrt() } else { 1.0 };
+            for (col, (x, g)) in x.iter().zip(&input.norm).enumerate() {
+                let g = if has_norm { f64::from(*g) } else { 1.0 };
+                let expected = f64::from(*x) * g / rms;
+                let found = f64::from(halves[token * input.stride + col]) * scale;
+                // f16 rounds by 2^-11 of a number, f32 by little more; below 2^-14 of the largest it has steps of 2^-24.
+                let error = 1.1 * 2.0_f64.powi(-11) * expected.abs() + 2.0_f64.powi(-24) * scale;
+                if (found - expected).abs() > error || found.is_nan() {
+                    return Err(format!("x[{token}, {col}] of {cols}: {found}, expected {expected} ± {error}"));
+                }
+            }
+        }
+        // One word after the last is the guard's.
+        if (words[n_tokens * input.stride / 2], scales[n_tokens]) != (POISON, POISON) {
+            return Err("something was written past the end".into());
+        }
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 // words are loaded, which is what takes those devices longest. For types of four bits, whose words lie as in Q4_0.
 //
 // SwiftShader keeps little in registers, and hardly anything through a loop: one sum is computed after another, and of
-// half a chunk everything is written out. A lane takes the columns in an order of its own, so that it can use those that its
-// neighbours have loaded as they come: its own, the one beside it, below it, and across.
+// half a chunk everything is written out. That is more than a processor keeps at hand, so that every instruction counts:
+// a constant takes two, what is only known at run time none. A lane takes the columns in an order of its own, so that it
+// can use those that its neighbours have loaded as they come: its own, the one beside it, below it, and across.
 //
 // Grid: x, THREADS threads a workgroup; y, eight tokens.
 
@@ -31,28 +32,54 @@ struct Eight {
 // Eight columns of x, by words.
 alias X8 = array<Eight, 4>;
 
-// Of one row, or of x, for every token.
-struct Sums {
-  even: vec4f,
-  odd: vec4f,
-}
+// Of one row, or of x, for every word: its even token and its odd one.
+alias Sums = array<vec2f, 4>;
 
 // Half a chunk of x.
 struct Half {
   x: array<X8, 2>,
-  sums: vec4<u32>,
-  scale: Sums,
+  begin: vec4<u32>,  // what sums of products begin with
+  scale: Sums,       // that of high sums, which stand 2^16 too high, with it
+  sums: Sums,        // of x itself
 }
 
-var<private> byte_masks: vec4<u32>;  // of a word's bytes in the lane's order
-var<private> byte_units: vec4f;      // what their lowest bits stand for, inverted
+// Bytes of a word in the lane's order, in their low four bits and in their high ones.
+struct Nibbles {
+  masks: vec4<u32>,
+  units: vec4f,   // what the lowest bits stand for, inverted
+  magics: vec4f,  // MAGIC, and what was taken off
+}
+
+var<private> low_nibbles: Nibbles;
+var<private> high_nibbles: Nibbles;
+
+// Constants that are not known before.
+var<private> top_bit: u32;
+var<private> low_mask: u32;
+var<private> high_mask: u32;
+var<private> zero: f32;
+
+fn begin_constants() {
+  let is_true = params.n_chunks > 0u;
+  top_bit = select(0u, 0x80000000u, is_true);
+  low_mask = select(0u, 0xffffu, is_true);
+  high_mask = ~low_mask;
+  zero = select(0.0, f32(ZERO), is_true);
+  let magic = bitcast<f32>(select(0u, MAGIC, is_true));
+  let order = order8();
+  let masks = vec4<u32>(0xfu) << (8u * order);
+  let units = exp2(-8.0 * vec4f(order));
+  low_nibbles = Nibbles(masks, units, vec4f(magic));
+  // A number in the top four bits is negative from 8 on; with the top bit inverted it is 8 too low, whatever it is.
+  let is_top = order == vec4<u32>(3u);
+  high_nibbles = Nibbles(
+    masks << vec4<u32>(4u), units * 0x1p-4, select(vec4f(magic), vec4f(magic + 8.0), is_top));
+}
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   begin8();
-  let order = order8();
-  byte_masks = vec4<u32>(0xfu) << (8u * order);
-  byte_units = exp2(-8.0 * vec4f(order));
+  begin_constants();
   let first_pair = (group.x * THREADS + thread) * PAIRS;
   let rows0 = rows_of(first_pair);
   let rows1 = rows_of(first_pair + 1u);
@@ -61,10 +88,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var rows = array<u32, 8>(rows0.x, rows0.y, rows1.x, rows1.y, rows2.x, rows2.y, rows3.x, rows3.y);
   var y: array<Sums, 8>;
   for (var chunk = 0u; chunk < params.n_chunks; chunk++) {
-    // In a loop after all: what unpacks scales takes long to compile.
-    var s = array<mat2x2f, 8>();
+    // Scale and offset, which types of four bits have for a whole chunk. In a loop after all: what unpacks them takes long
+    // to compile.
+    var s: array<vec2f, 8>;
     for (var r = 0u; r < 8u; r++) {
-      s[r] = scales(rows[r], chunk);
+      let halves = scales(rows[r], chunk);
+      s[r] = vec2f(halves[0].x, halves[1].x);
     }
     for (var i = 0u; i < 2u; i++) {
       let half = load_half(2u * (group.y * params.n_chunks + chunk) + i);
@@ -81,15 +110,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   for (var k = 0u; k < TOKENS / 2u; k++) {
     let even = 2u * k * PAIRS;
-    results[even] = vec2f(y[0].even[k], y[1].even[k]);
-    results[even + 1u] = vec2f(y[2].even[k], y[3].even[k]);
-    results[even + 2u] = vec2f(y[4].even[k], y[5].even[k]);
-    results[even + 3u] = vec2f(y[6].even[k], y[7].even[k]);
+    results[even] = vec2f(y[0][k].x, y[1][k].x);
+    results[even + 1u] = vec2f(y[2][k].x, y[3][k].x);
+    results[even + 2u] = vec2f(y[4][k].x, y[5][k].x);
+    results[even + 3u] = vec2f(y[6][k].x, y[7][k].x);
     let odd = even + PAIRS;
-    results[odd] = vec2f(y[0].odd[k], y[1].odd[k]);
-    results[odd + 1u] = vec2f(y[2].odd[k], y[3].odd[k]);
-    results[odd + 2u] = vec2f(y[4].odd[k], y[5].odd[k]);
-    results[odd + 3u] = vec2f(y[6].odd[k], y[7].odd[k]);
+    results[odd] = vec2f(y[0][k].y, y[1][k].y);
+    results[odd + 1u] = vec2f(y[2][k].y, y[3][k].y);
+    results[odd + 2u] = vec2f(y[4][k].y, y[5][k].y);
+    results[odd + 3u] = vec2f(y[6][k].y, y[7][k].y);
   }
   store_rows(group.y * TOKENS, first_pair);
 }
@@ -104,8 +133,15 @@ fn load_half(half: u32) -> Half {
   let sums = vec4<u32>(
     sum_of(x16[0][0]) + sum_of(x16[1][0]), sum_of(x16[0][1]) + sum_of(x16[1][1]),
     sum_of(x16[0][2]) + sum_of(x16[1][2]), sum_of(x16[0][3]) + sum_of(x16[1][3]));
-  let scale = all8(vec2f(x_scales[2u * half][lane_part], x_scales[2u * half + 1u][lane_part]));
-  return Half(x16, sums, Sums(scale[0], scale[1]));
+  let scales = all8(vec2f(x_scales[2u * half][lane_part], x_scales[2u * half + 1u][lane_part]));
+  let even = scales[0];
+  let odd = scales[1] * 0x1p-16;
+  let scale = Sums(vec2f(even.x, odd.x), vec2f(even.y, odd.y), vec2f(even.z, odd.z), vec2f(even.w, odd.w));
+  return Half(
+    x16, ZERO - MAGIC * sums, scale,
+    Sums(
+      scale[0] * parts(sums.x + ZERO), scale[1] * parts(sums.y + ZERO),
+      scale[2] * parts(sums.z + ZERO), scale[3] * parts(sums.w + ZERO)));
 }
 
 // From column `at` on, of which a lane loads two.
@@ -126,51 +162,48 @@ fn sum_of(x: Eight) -> u32 {
 }
 
 // The sums of a row with the half chunk `i` of a chunk.
-fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: mat2x2f, half: Half) -> Sums {
-  let at = row * params.n_chunks + chunk;
-  let q = array<Eight, 2>(nibbles(quants[at][2u * i]), nibbles(quants[at][2u * i + 1u]));
-  let scale = select(s[0].x, s[0].y, i == 1u);
-  let offset = select(s[1].x, s[1].y, i == 1u);
-  let sums = vec4<u32>(
-    product(q, half.x[0][0], half.x[1][0], half.sums.x), product(q, half.x[0][1], half.x[1][1], half.sums.y),
-    product(q, half.x[0][2], half.x[1][2], half.sums.z), product(q, half.x[0][3], half.x[1][3], half.sums.w));
-  var y = before;
-  y.even += half.scale.even * (scale * low(sums) + offset * low(half.sums + ZERO));
-  y.odd += half.scale.odd * (scale * high(sums) + offset * high(half.sums + ZERO));
-  return y;
+fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: vec2f, half: Half) -> Sums {
+  let words = &quants[row * params.n_chunks + chunk];
+  let q = array<Eight, 2>(nibbles((*words)[2u * i]), nibbles((*words)[2u * i + 1u]));
+  return Sums(
+    before[0] + with_word(q, half.x[0][0], half.x[1][0], half.begin.x, half.scale[0], half.sums[0], s),
+    before[1] + with_word(q, half.x[0][1], half.x[1][1], half.begin.y, half.scale[1], half.sums[1], s),
+    before[2] + with_word(q, half.x[0][2], half.x[1][2], half.begin.z, half.scale[2], half.sums[2], s),
+    before[3] + with_word(q, half.x[0][3], half.x[1][3], half.begin.w, half.scale[3], half.sums[3], s));
+}
+
+// Those with a word's two tokens.
+fn with_word(q: array<Eight, 2>, x0: Eight, x1: Eight, begin: u32, x_scale: vec2f, x_sum: vec2f, s: vec2f) -> vec2f {
+  return s.x * (x_scale * parts(product(q, x0, x1, begin))) + s.y * x_sum;
 }
 
 // Each of eight numbers, and MAGIC.
 fn nibbles(word: u32) -> Eight {
-  let high = word >> 4u;
-  return Eight(
-    vec4<u32>(
-      number(word, byte_masks.x, byte_units.x), number(word, byte_masks.y, byte_units.y),
-      number(word, byte_masks.z, byte_units.z), number(word, byte_masks.w, byte_units.w)),
-    vec4<u32>(
-      number(high, byte_masks.x, byte_units.x), number(high, byte_masks.y, byte_units.y),
-      number(high, byte_masks.z, byte_units.z), number(high, byte_masks.w, byte_units.w)));
+  return Eight(numbers(word, low_nibbles), numbers(word ^ top_bit, high_nibbles));
+}
+
+fn numbers(word: u32, n: Nibbles) -> vec4<u32> {
+  return vec4<u32>(
+    number(word, n.masks.x, n.units.x, n.magics.x), number(word, n.masks.y, n.units.y, n.magics.y),
+    number(word, n.masks.z, n.units.z, n.magics.z), number(word, n.masks.w, n.units.w, n.magics.w));
 }
 
 // Multiplied down instead of shifted, which would be done lane by lane.
-fn number(word: u32, mask: u32, unit: f32) -> u32 {
-  return bitcast<u32>(f32(i32(word & mask)) * unit + bitcast<f32>(MAGIC));
+fn number(word: u32, mask: u32, unit: f32, magic: f32) -> u32 {
+  return bitcast<u32>(f32(i32(word & mask)) * unit + magic);
 }
 
-// Integers that wrap are u32: browsers compute those as they are. Sixteen columns of a word, counted from ZERO; `x_sum` of it takes off what MAGIC contributed.
-fn product(q: array<Eight, 2>, x0: Eight, x1: Eight, x_sum: u32) -> u32 {
-  return ZERO - MAGIC * x_sum
+// Sixteen columns of a word, from `begin` on: that counts them from ZERO, and takes off what MAGIC contributes. Integers
+// that wrap are u32: browsers compute those as they are.
+fn product(q: array<Eight, 2>, x0: Eight, x1: Eight, begin: u32) -> u32 {
+  return begin
     + q[0].a.x * x0.a.x + q[0].a.y * x0.a.y + q[0].a.z * x0.a.z + q[0].a.w * x0.a.w
     + q[0].b.x * x0.b.x + q[0].b.y * x0.b.y + q[0].b.z * x0.b.z + q[0].b.w * x0.b.w
     + q[1].a.x * x1.a.x + q[1].a.y * x1.a.y + q[1].a.z * x1.a.z + q[1].a.w * x1.a.w
     + q[1].b.x * x1.b.x + q[1].b.y * x1.b.y + q[1].b.z * x1.b.z + q[1].b.w * x1.b.w;
 }
 
-// What sums in words, counted from ZERO, stand for: of the even tokens, and of the odd ones.
-fn low(sums: vec4<u32>) -> vec4f {
-  return vec4f(vec4<i32>(sums & vec4<u32>(0xffffu))) - f32(ZERO);
-}
-
-fn high(sums: vec4<u32>) -> vec4f {
-  return vec4f(vec4<i32>(sums & vec4<u32>(0xffff0000u))) * 0x1p-16;
+// What the sums in a word, counted from ZERO, stand for: of the even token, and of the odd one times 2^16.
+fn parts(sums: u32) -> vec2f {
+  return vec2f(f32(i32(sums & low_mask)) - zero, f32(i32(sums & high_mask)));
 }

@@ -21,7 +21,8 @@ struct Params {
   k_rows: u32,     // and rows that are keys; the rest are values
   head_dim: u32,   // elements in a head
   max_seq: u32,    // positions in the KV cache
-  epilogue: u32,   // which of store.wgsl's
+  epilogue: u32,   // which of store.wgsl's, for kernels that have all
+  has_norm: u32,   // whether RMSNorm comes before, for kernels that have both
 }
 
 @group(0) @binding(0) var<uniform> step: Step;

@@ -1,7 +1,5 @@
 //! What the device can do at most, measured: how fast it copies, and how fast it multiplies and adds.
 
-use web_time::Instant;
-
 use super::Gpu;
 use super::kernel::Kernel;
 use super::plan::{Dispatch, Extent, Step, Work};
@@ -37,13 +35,16 @@ impl Gpu {
         let to = self.uncounted("copy", COPY_BYTES, Usage::COPY_DST | Usage::STORAGE);
         let grid = [(COPY_BYTES / COPY_WORKGROUP_BYTES) as u32, 1, 1];
         let kernel = self.dispatch(&Kernel::copy(), &[&from, &to], grid).await;
-        let by_command = |encoder: &mut wgpu::CommandEncoder, n: u32| {
-            for _ in 0..n {
-                encoder.copy_buffer_to_buffer(&from, 0, &to, 0, COPY_BYTES);
-            }
+        let by_command = async |n: u32| {
+            let encode = |encoder: &mut wgpu::CommandEncoder| {
+                for _ in 0..n {
+                    encoder.copy_buffer_to_buffer(&from, 0, &to, 0, COPY_BYTES);
+                }
+            };
+            self.clocked(&encode).await
         };
         let rates = [
-            best_rate(async |n| self.clock(&by_command, n).await).await,
+            best_rate(by_command).await,
             best_rate(async |n| self.run(&kernel, n).await).await,
         ];
         from.destroy();
@@ -77,28 +78,9 @@ impl Gpu {
     /// Seconds that a dispatch takes so many times: by timestamps where there are any, since a browser may tell late that
     /// something is done.
     async fn run(&self, dispatch: &Dispatch, n: u32) -> Result<f64> {
-        if self.offer().timestamps {
-            let seconds = self.time(&[(Step::default(), vec![dispatch; n as usize])]).await?;
-            return Ok(seconds.iter().sum::<f64>().max(f64::EPSILON));
-        }
-        let encode = |encoder: &mut wgpu::CommandEncoder, n: u32| {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for _ in 0..n {
-                dispatch.encode(&mut pass, &Step::default());
-            }
-        };
-        self.clock(&encode, n).await
-    }
-
-    /// Seconds that the device takes for what `encode` encodes so many times.
-    async fn clock(&self, encode: &impl Fn(&mut wgpu::CommandEncoder, u32), n: u32) -> Result<f64> {
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("ceiling") };
-        let mut encoder = self.device.create_command_encoder(&descriptor);
-        encode(&mut encoder, n);
-        let begin = Instant::now();
-        self.queue.submit([encoder.finish()]);
-        self.wait().await?;
-        Ok(begin.elapsed().as_secs_f64())
+        let passes = [(Step::default(), vec![dispatch; n as usize])];
+        let seconds = if self.offer().timestamps { self.time(&passes).await? } else { self.clock(&passes).await? };
+        Ok(seconds.iter().sum::<f64>().max(f64::EPSILON))
     }
 
     /// A buffer that [`Gpu::allocated_bytes`] leaves out: the caller destroys it.

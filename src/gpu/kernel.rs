@@ -161,8 +161,8 @@ impl Core {
         self.numbers().hold(dtype) && (self != Self::RowsI8 || has_four_bits)
     }
 
-    /// Whether one kernel has all epilogues, and the dispatch says which: for many tokens on software adapters, which
-    /// take long to compile a product.
+    /// Whether one kernel has all epilogues, with a norm and without, and the dispatch says which: for many tokens on
+    /// software adapters, which take long to compile a product.
     #[must_use]
     pub fn has_all_epilogues(self) -> bool {
         matches!(self, Self::RowsI8 | Self::Rows { tokens: 2.., .. })
@@ -350,13 +350,11 @@ impl Kernel {
         }
         files.push(core_file);
         // That of prepared x is the same with and without.
-        let is_prepared = core.preparation(norm).is_some();
-        if !is_prepared {
-            constants.push(("NORM", norm.into()));
-        }
+        let has_constant = core.preparation(norm).is_none() && !core.has_all_epilogues();
         let mut label = format!("{}_{}", core.label(), dtype_word(dtype));
-        if norm && !is_prepared {
-            label += "_norm";
+        if has_constant {
+            constants.push(("NORM", norm.into()));
+            label += if norm { "_norm" } else { "" };
         }
         if !core.has_all_epilogues() {
             label = format!("{label}_{}", epilogue.word());

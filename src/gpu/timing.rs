@@ -1,4 +1,6 @@
-//! Dispatches enter, how long each took on the device leaves: timestamps at either end of passes.
+//! Dispatches enter, how long each took on the device leaves: timestamps at either end of passes, or the clock.
+
+use web_time::Instant;
 
 use super::Gpu;
 use super::plan::{Dispatch, Step};
@@ -57,5 +59,50 @@ impl Gpu {
         staging.destroy();
         let period = f64::from(self.queue.get_timestamp_period()) * 1e-9;
         Ok(ticks.chunks_exact(2).map(|ends| ends[1].saturating_sub(ends[0]) as f64 * period).collect())
+    }
+
+    /// Seconds that each of `passes` takes by the clock, for devices without timestamps: submitted by itself and waited for.
+    /// That takes its time too, which is measured and left out; none is less than nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the device reported.
+    pub async fn clock(&self, passes: &[(Step, Vec<&Dispatch>)]) -> Result<Vec<f64>> {
+        let round_trip = self.round_trip().await?;
+        let mut seconds = Vec::with_capacity(passes.len());
+        for (step, dispatches) in passes {
+            let encode = |encoder: &mut wgpu::CommandEncoder| {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                for dispatch in dispatches {
+                    dispatch.encode(&mut pass, step);
+                }
+            };
+            seconds.push((self.clocked(&encode).await? - round_trip).max(0.0));
+        }
+        Ok(seconds)
+    }
+
+    /// Seconds until the device has told that it did nothing: the least of a few.
+    ///
+    /// # Errors
+    ///
+    /// What the device reported.
+    pub async fn round_trip(&self) -> Result<f64> {
+        let mut least = f64::INFINITY;
+        for _ in 0..3 {
+            least = least.min(self.clocked(&|_: &mut wgpu::CommandEncoder| ()).await?);
+        }
+        Ok(least)
+    }
+
+    /// Seconds until the device has told that it did what `encode` encodes.
+    pub(super) async fn clocked(&self, encode: &impl Fn(&mut wgpu::CommandEncoder)) -> Result<f64> {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("clocked") };
+        let mut encoder = self.device.create_command_encoder(&descriptor);
+        encode(&mut encoder);
+        let begin = Instant::now();
+        self.queue.submit([encoder.finish()]);
+        self.wait().await?;
+        Ok(begin.elapsed().as_secs_f64())
     }
 }

@@ -121,13 +121,15 @@ pub(super) struct ProductParams {
     head_dim: u32,
     max_seq: u32,
     epilogue: u32,
-    unused: [u32; 3],
+    has_norm: u32,
+    unused: [u32; 2],
 }
 
 impl ProductParams {
     /// Those of a piece of the matrix `id`, with rows of the output `y_width` apart.
     pub(super) fn new(config: &ModelConfig, max_seq: usize, y_width: usize, piece: &Piece, id: MatrixId) -> Self {
         let heads = config.n_heads * config.head_dim;
+        let (epilogue, has_norm) = role(id);
         let cols = match id {
             MatrixId::AttnOut(_) => heads,
             MatrixId::Down(_) => config.intermediate_size,
@@ -146,8 +148,9 @@ impl ProductParams {
             k_rows: (config.n_kv_heads * config.head_dim) as u32,
             head_dim: config.head_dim as u32,
             max_seq: max_seq as u32,
-            epilogue: role(id).0 as u32,
-            unused: [0; 3],
+            epilogue: epilogue as u32,
+            has_norm: has_norm.into(),
+            unused: [0; 2],
         }
     }
 }

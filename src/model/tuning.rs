@@ -29,8 +29,13 @@ use crate::gpu::{Gpu, Offer};
 /// measured is not measured again, and what is not gets the kernels that every device has.
 const BUDGET: f64 = 0.4;
 
-/// A measurement lasts about so long, in seconds: browsers round timestamps to 0.1 ms.
+/// A measurement lasts about so long, in seconds: browsers round timestamps to 0.1 ms, and the clock, which is for devices
+/// without them, to as much as 1 ms.
 const PASS_SECONDS: f64 = 0.002;
+const CLOCKED_SECONDS: f64 = 0.01;
+
+/// The clock tells nothing where it takes longer than that, in seconds, to hear that the device did nothing.
+const MAX_ROUND_TRIP: f64 = 0.01;
 
 /// Most products of a measurement.
 const MAX_REPEATS: usize = 512;
@@ -43,7 +48,8 @@ const ROUNDED_GAIN: f64 = 1.10;
 const N_DTYPES: usize = 2;
 
 /// Shapes of matrices that are measured for each of them, those with most weights: for one token, where it shows how
-/// many threads a small matrix gives work to, and for many. Others follow what is next to them in size.
+/// many threads a small matrix gives work to, and for many. Others follow what is next to them in size. By the clock,
+/// which takes longer, it is one.
 const N_SHAPES: [usize; 2] = [3, 1];
 
 /// Tokens of a product that is measured for many, on a GPU.
@@ -177,9 +183,9 @@ impl Cores {
         !self.is_measured(gpu)
     }
 
-    /// Whether there is anything to measure, and to measure it by.
+    /// Whether there is anything to measure.
     fn is_measured(&self, gpu: &Gpu) -> bool {
-        matches!(self.kernels, Kernels::Auto | Kernels::Exact) && gpu.offer().timestamps && !is_known(gpu)
+        matches!(self.kernels, Kernels::Auto | Kernels::Exact) && !is_known(gpu)
     }
 
     /// What to remember.
@@ -240,9 +246,13 @@ impl Cores {
             }
         }
         let new: Vec<_> = choices.iter().filter(|choice| choice.remembered.is_none()).collect();
+        let by_clock = !gpu.offer().timestamps;
+        if by_clock && !new.is_empty() && gpu.round_trip().await? > MAX_ROUND_TRIP {
+            return Ok(());
+        }
         // All at once, since what takes longest may be to hear of it: some browsers tell only every 100 ms what is done. Not
-        // where that is to compute it, lest it take too long.
-        let at_once = if gpu.is_software() { 1 } else { new.len().max(1) };
+        // where that is to compute it, lest it take too long, nor by the clock.
+        let at_once = if by_clock || gpu.is_software() { 1 } else { new.len().max(1) };
         for group in new.chunks(at_once) {
             if self.spent >= BUDGET {
                 break;
@@ -274,7 +284,8 @@ impl Cores {
         let config = blueprint.config()?;
         for dtype in blueprint.dtypes().into_iter().take(N_DTYPES) {
             let typical = typical(config, blueprint, weights, dtype);
-            for (count, n_shapes) in [Count::One, Count::Many].into_iter().zip(N_SHAPES) {
+            let n_shapes = if gpu.offer().timestamps { N_SHAPES } else { [1; 2] };
+            for (count, n_shapes) in [Count::One, Count::Many].into_iter().zip(n_shapes) {
                 let mut candidates = self.candidates(count).to_vec();
                 candidates.retain(|core| core.takes(dtype));
                 // The output projection is for few tokens at a time.
@@ -489,17 +500,20 @@ impl<'a> Bench<'a> {
             candidates.iter().zip(right).filter_map(|(core, is_right)| is_right.then_some(*core)).collect();
         // One matrix each, which also makes the driver do what it left for the first time; then, where that is
         // too short to be measured, as many as it takes.
+        let has_timestamps = self.gpu.offer().timestamps;
+        let (pass_seconds, resolution) = if has_timestamps { (PASS_SECONDS, 1e-6) } else { (CLOCKED_SECONDS, 1e-3) };
         let mut times = self.time(&left, 1).await?;
+        let mut n = 1;
         for _ in 0..2 {
-            let least = times.iter().copied().fold(f64::INFINITY, f64::min).max(1e-6);
+            let least = times.iter().copied().fold(f64::INFINITY, f64::min).max(resolution / n as f64);
             let spent = begin.elapsed().as_secs_f64();
-            if least.max(PASS_SECONDS) * left.len() as f64 > budget - spent {
+            if least.max(pass_seconds) * left.len() as f64 > budget - spent {
                 break;
             }
             let keep: Vec<bool> = times.iter().map(|time| *time < 2.0 * least).collect();
             let mut kept = keep.iter();
             left.retain(|core| kept.next() == Some(&true) || *core == candidates[0]);
-            let n = ((PASS_SECONDS / least).ceil() as usize).clamp(1, MAX_REPEATS);
+            n = ((pass_seconds / least).ceil() as usize).clamp(1, MAX_REPEATS);
             times = self.time(&left, n).await?;
         }
         let weighted = |(core, time): (&Core, &f64)| {
@@ -529,7 +543,8 @@ impl<'a> Bench<'a> {
                 (self.step, dispatches.iter().cycle().take(n_dispatches).collect())
             })
             .collect();
-        let seconds = self.gpu.time(&passes).await?;
+        let gpu = self.gpu;
+        let seconds = if gpu.offer().timestamps { gpu.time(&passes).await? } else { gpu.clock(&passes).await? };
         Ok(seconds.into_iter().map(|seconds| seconds / n as f64).collect())
     }
 

@@ -334,7 +334,7 @@ impl Params {
         }
     }
 
-    fn words(&self, epilogue: Epilogue) -> [u32; 13] {
+    fn words(&self, epilogue: Epilogue, has_norm: bool) -> [u32; 14] {
         [
             self.n_chunks,
             self.n_rows,
@@ -349,6 +349,7 @@ impl Params {
             self.head_dim,
             self.max_seq,
             epilogue as u32,
+            has_norm.into(),
         ]
     }
 }
@@ -367,7 +368,7 @@ fn dispatch(
     let kernel = Kernel::product(core, weights.dtype, epilogue, has_norm);
     // pos, n_tokens, first_token, slice_len
     let step = runner.uniform("step", &[pos as u32, n_tokens as u32, first_token as u32, 1]);
-    let params_buffer = runner.uniform("params", &params.words(epilogue));
+    let params_buffer = runner.uniform("params", &params.words(epilogue, has_norm));
     // Without a norm nobody may read one.
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };

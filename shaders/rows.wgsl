@@ -8,7 +8,6 @@
 override THREADS: u32 = 8u;
 override PAIRS: u32 = 4u;    // 1, 2 or 4
 override TOKENS: u32 = 1u;   // 1 or 8
-override NORM: bool = false;  // for one token; with more, the dispatch says
 
 const MOST_TOKENS = 8u;
 
@@ -72,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 
   var scale = array<f32, MOST_TOKENS>(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0);
-  if has_norm() {
+  if params.has_norm != 0u {
     squares[0] = joined4(squares[0]);
     squares[1] = joined4(squares[1]);
     for (var t = 0u; t < TOKENS; t++) {
@@ -90,10 +89,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
   }
   store_rows(first_token, first_pair);
-}
-
-fn has_norm() -> bool {
-  return select(NORM, params.has_norm != 0u, TOKENS > 1u);
 }
 
 // The rows of a pair. Past the last pair, that again: lanes that share x all go along.

@@ -12,7 +12,7 @@ fn begin8() {}
 
 // Of the norm's weights, from vec4 `at` on.
 fn norm8(at: u32) -> G8 {
-  if has_norm() {
+  if params.has_norm != 0u {
     return G8(norm[at], norm[at + 1u]);
   }
   return G8(vec4f(1.0), vec4f(1.0));
@@ -21,7 +21,7 @@ fn norm8(at: u32) -> G8 {
 // From vec4 `at` of x on.
 fn load8(at: u32, g: G8) -> X8 {
   let v = mat2x4f(x[at], x[at + 1u]);
-  if has_norm() {
+  if params.has_norm != 0u {
     return X8(mat2x4f(v[0] * g[0], v[1] * g[1]), dot(v[0], v[0]) + dot(v[1], v[1]));
   }
   return X8(v, 0.0);

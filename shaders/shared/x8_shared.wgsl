@@ -12,7 +12,7 @@ alias G8 = vec2f;
 // Of the norm's weights, from vec4 `at` on.
 fn norm8(at: u32) -> G8 {
   var g = G8(1.0);
-  if has_norm() {
+  if params.has_norm != 0u {
     g.x = norm[at + lane_part / 4u][lane_part % 4u];
     if SHARERS == 4u {
       g.y = norm[at + 1u][lane_part];

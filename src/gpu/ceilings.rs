@@ -43,10 +43,7 @@ impl Gpu {
             };
             self.clocked(&encode).await
         };
-        let rates = [
-            best_rate(by_command).await,
-            best_rate(async |n| self.run(&kernel, n).await).await,
-        ];
+        let rates = [best_rate(by_command).await, best_rate(async |n| self.run(&kernel, n).await).await];
         from.destroy();
         to.destroy();
         guard.finish().await?;

@@ -165,7 +165,7 @@ impl Core {
     /// software adapters, which take long to compile a product.
     #[must_use]
     pub fn has_all_epilogues(self) -> bool {
-        matches!(self, Self::RowsI8 | Self::Rows { tokens: 2.., .. })
+        matches!(self, Self::RowsI8 | Self::Rows { .. })
     }
 
     /// How a label names it, such as `"matvec_32x2x1x1_i8"`.

@@ -8,8 +8,8 @@ use helium_webgpu::config::ModelConfig;
 use helium_webgpu::format::{Header, Progress, parse_header};
 use helium_webgpu::gpu::{FeatureChoice, Gpu, GpuOptions, LimitChoice};
 use helium_webgpu::loader::Loader;
-use helium_webgpu::model::Model;
 use helium_webgpu::model::blueprint::{Blueprint, LoadOptions};
+use helium_webgpu::model::{Kernels, Model};
 use helium_webgpu::recipe::Recipe;
 
 use crate::{Case, Outcome, open, refused, text};
@@ -425,13 +425,15 @@ fn whole(gpu: &Rc<Gpu>, quantize: Option<Recipe>) -> Result<Loader, String> {
 async fn memory_is_foreseen() -> Outcome {
     const UNIFORMS: u64 = 64 << 10;
     let gpu = open_with(None).await?;
-    let mut blueprint = Blueprint::new(gpu.limits(), LoadOptions::default());
+    // Where something is measured, what wins is compiled at the end.
+    let options = LoadOptions { kernels: Kernels::Baseline, ..LoadOptions::default() };
+    let mut blueprint = Blueprint::new(gpu.limits(), options);
     blueprint.add(header("model.gguf", K)?).map_err(text)?;
     blueprint.check_complete().map_err(text)?;
     let foreseen = blueprint.memory(gpu.is_software()).map_err(text)?;
     // A load that was given up leaves nothing behind.
     let before = gpu.allocated_bytes();
-    let mut given_up = loader(&gpu, None).map_err(text)?;
+    let mut given_up = loader_with(&gpu, None, options).map_err(text)?;
     given_up.begin_file("model.gguf", Some(K.len() as u64)).map_err(text)?;
     given_up.push(&K[..K.len() - 1000]).map_err(text)?;
     given_up.flush().await.map_err(text)?;
@@ -442,7 +444,7 @@ async fn memory_is_foreseen() -> Outcome {
             gpu.allocated_bytes()
         ));
     }
-    let mut loader = loader(&gpu, None).map_err(text)?;
+    let mut loader = loader_with(&gpu, None, options).map_err(text)?;
     push(&mut loader, "model.gguf", None, [K]).map_err(text)?;
     loader.flush().await.map_err(text)?;
     let n_pipelines = gpu.n_pipelines();

@@ -161,8 +161,8 @@ impl Core {
         self.numbers().hold(dtype) && (self != Self::RowsI8 || has_four_bits)
     }
 
-    /// Whether one kernel has all epilogues, with a norm and without, and the dispatch says which: for many tokens on
-    /// software adapters, which take long to compile a product.
+    /// Whether one kernel has all epilogues, with a norm and without, and the dispatch says which: for software adapters,
+    /// which take long to compile a product.
     #[must_use]
     pub fn has_all_epilogues(self) -> bool {
         matches!(self, Self::RowsI8 | Self::Rows { .. })

@@ -67,7 +67,7 @@ impl Gpu {
     /// # Errors
     ///
     /// What the device reported.
-    pub async fn clock(&self, passes: &[(Step, Vec<&Dispatch>)]) -> Result<Vec<f64>> {
+    pub(crate) async fn clock(&self, passes: &[(Step, Vec<&Dispatch>)]) -> Result<Vec<f64>> {
         let round_trip = self.round_trip().await?;
         let mut seconds = Vec::with_capacity(passes.len());
         for (step, dispatches) in passes {
@@ -87,7 +87,7 @@ impl Gpu {
     /// # Errors
     ///
     /// What the device reported.
-    pub async fn round_trip(&self) -> Result<f64> {
+    pub(crate) async fn round_trip(&self) -> Result<f64> {
         let mut least = f64::INFINITY;
         for _ in 0..3 {
             least = least.min(self.clocked(&|_: &mut wgpu::CommandEncoder| ()).await?);

@@ -185,7 +185,8 @@ impl Cores {
 
     /// Whether there is anything to measure.
     fn is_measured(&self, gpu: &Gpu) -> bool {
-        matches!(self.kernels, Kernels::Auto | Kernels::Exact) && !is_known(gpu)
+        let has_choice = self.one.len() > 1 || self.many.len() > 1;
+        has_choice && matches!(self.kernels, Kernels::Auto | Kernels::Exact) && !is_known(gpu)
     }
 
     /// What to remember.

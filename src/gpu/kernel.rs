@@ -293,7 +293,7 @@ impl Kernel {
     }
 
     /// A product with a matrix of `dtype`; with `norm`, `RMSNorm` is applied to x first. Where the core
-    /// [has all epilogues](Core::has_all_epilogues), the kernels for all are one.
+    /// [has all epilogues](Core::has_all_epilogues), the kernels for all are one, with a norm and without.
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
         let (core_file, mut constants) = match core {

@@ -11,7 +11,7 @@ const THREADS = 128u;
 const STRIDE = 18u;    // vec4 from one row to the next in workgroup memory: 16 hold two chunks, two spread rows over banks
 
 @group(0) @binding(2) var<storage, read> x: array<vec4<f16>>;  // [n_tokens, 8 n_chunks], shares of the token's largest
-@group(0) @binding(3) var<storage, read> x_scales: array<f32>;  // [n_tokens]
+@group(0) @binding(7) var<storage, read> x_scales: array<f32>;  // [n_tokens]
 
 var<workgroup> w_tile: array<vec4<f16>, 1152>;  // [2·PAIRS, STRIDE]: both rows of a pair, then those of the next
 var<workgroup> x_tile: array<vec4<f16>, 2304>;  // [TOKENS, STRIDE]

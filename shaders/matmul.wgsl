@@ -39,10 +39,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       var v = mat4x4f(x[x_row + at], x[x_row + at + 1u], x[x_row + at + 2u], x[x_row + at + 3u]);
       if NORM {
         square += dot(v[0], v[0]) + dot(v[1], v[1]) + dot(v[2], v[2]) + dot(v[3], v[3]);
-        v[0] *= norm[at];
-        v[1] *= norm[at + 1u];
-        v[2] *= norm[at + 2u];
-        v[3] *= norm[at + 3u];
+        v[0] *= norm(at);
+        v[1] *= norm(at + 1u);
+        v[2] *= norm(at + 2u);
+        v[3] *= norm(at + 3u);
       }
       put_x(x_token, slot & 1u, v);
     }

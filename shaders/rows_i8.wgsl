@@ -21,7 +21,7 @@ const ZERO = 32768u;
 const MAGIC = 0x4b000000u;
 
 @group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;    // [n_tokens / 8, columns]: tokens 2k, 2k + 1 in word k
-@group(0) @binding(3) var<storage, read> x_scales: array<vec4f>; // [n_tokens / 8, n_chunks, 2 halves]: even, odd tokens
+@group(0) @binding(7) var<storage, read> x_scales: array<vec4f>; // [n_tokens / 8, n_chunks, 2 halves]: even, odd tokens
 
 // Of eight columns of a chunk the first four, and the others, in the lane's order.
 struct Eight {

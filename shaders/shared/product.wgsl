@@ -1,5 +1,6 @@
 // What every product with a weight matrix shares: W [n_rows, cols] as quants and aux planes (the layout
-// of a dtype is described in its own file), and the numbers of the step. x [n_tokens, cols] is in bindings 2 and 3.
+// of a dtype is described in its own file), and the numbers of the step. x [n_tokens, cols] is in binding 2, and where
+// it was prepared, its scales are in binding 7.
 
 struct Step {
   pos: u32,          // position in the context of the step's first token
@@ -23,9 +24,18 @@ struct Params {
   max_seq: u32,    // positions in the KV cache
   epilogue: u32,   // which of store.wgsl's, for kernels that have all
   has_norm: u32,   // whether RMSNorm comes before, for kernels that have both
+  norm_at: u32,    // where in tables the norm's weights begin
+  n_first: u32,    // rows of the first type, for kernels of two
 }
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<uniform> params: Params;
+// cos, sin [max_seq, head_dim / 2], read by QKV; and from norm_at on the norm's weights [x_stride], unread without one.
+@group(0) @binding(3) var<storage, read> tables: array<vec4f>;
 @group(0) @binding(4) var<storage, read> quants: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> aux: array<Aux>;
+
+// Four of the norm's weights.
+fn norm(at: u32) -> vec4f {
+  return tables[params.norm_at + at];
+}

@@ -13,7 +13,7 @@ fn begin8() {}
 // Of the norm's weights, from vec4 `at` on.
 fn norm8(at: u32) -> G8 {
   if params.has_norm != 0u {
-    return G8(norm[at], norm[at + 1u]);
+    return G8(norm(at), norm(at + 1u));
   }
   return G8(vec4f(1.0), vec4f(1.0));
 }

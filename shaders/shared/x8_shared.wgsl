@@ -13,9 +13,9 @@ alias G8 = vec2f;
 fn norm8(at: u32) -> G8 {
   var g = G8(1.0);
   if params.has_norm != 0u {
-    g.x = norm[at + lane_part / 4u][lane_part % 4u];
+    g.x = tables[params.norm_at + at + lane_part / 4u][lane_part % 4u];
     if SHARERS == 4u {
-      g.y = norm[at + 1u][lane_part];
+      g.y = tables[params.norm_at + at + 1u][lane_part];
     }
   }
   return g;

@@ -18,7 +18,8 @@ fn load_x(first_token: u32, chunk: u32) -> array<X32, 4> {
   var g = array<vec4f, 8>();
   if NORM {
     g = array<vec4f, 8>(
-      norm[at], norm[at + 1u], norm[at + 2u], norm[at + 3u], norm[at + 4u], norm[at + 5u], norm[at + 6u], norm[at + 7u]);
+      norm(at), norm(at + 1u), norm(at + 2u), norm(at + 3u),
+      norm(at + 4u), norm(at + 5u), norm(at + 6u), norm(at + 7u));
   }
   var xs: array<X32, 4>;
   xs[0] = load_token(first_token, at, g);

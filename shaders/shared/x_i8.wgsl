@@ -31,14 +31,14 @@ fn stage_x(first_token: u32, first_chunk: u32, thread: u32) {
       if NORM {
         x_squares[slot] = dot(v[0], v[0]) + dot(v[1], v[1]) + dot(v[2], v[2]) + dot(v[3], v[3])
           + dot(v[4], v[4]) + dot(v[5], v[5]) + dot(v[6], v[6]) + dot(v[7], v[7]);
-        v[0] *= norm[at];
-        v[1] *= norm[at + 1u];
-        v[2] *= norm[at + 2u];
-        v[3] *= norm[at + 3u];
-        v[4] *= norm[at + 4u];
-        v[5] *= norm[at + 5u];
-        v[6] *= norm[at + 6u];
-        v[7] *= norm[at + 7u];
+        v[0] *= norm(at);
+        v[1] *= norm(at + 1u);
+        v[2] *= norm(at + 2u);
+        v[3] *= norm(at + 3u);
+        v[4] *= norm(at + 4u);
+        v[5] *= norm(at + 5u);
+        v[6] *= norm(at + 6u);
+        v[7] *= norm(at + 7u);
       }
       let a = round16(v[0], v[1], v[2], v[3]);
       let b = round16(v[4], v[5], v[6], v[7]);

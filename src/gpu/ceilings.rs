@@ -2,7 +2,8 @@
 
 use super::Gpu;
 use super::kernel::Kernel;
-use super::plan::{Dispatch, Extent, Step, Work};
+use super::part::whole;
+use super::plan::{Dispatch, Extent, Groups, Step, Work};
 use crate::error::Result;
 
 /// Bytes of a copy: more than caches hold, and within any buffer limit.
@@ -68,7 +69,7 @@ impl Gpu {
     async fn dispatch(&self, kernel: &Kernel, buffers: &[&wgpu::Buffer], grid: [u32; 3]) -> Dispatch {
         let pipeline = self.pipeline(kernel);
         self.compiled().await;
-        let group = pipeline.bind(self, buffers);
+        let group = Groups::default().bind(self, &pipeline, buffers.iter().copied().map(whole));
         Dispatch { work: Work::default(), pipeline, group, grid: grid.map(Extent::Fixed) }
     }
 

@@ -6,6 +6,7 @@
 //! calls the dtype's functions (see `shaders/shared/unpack.wgsl`), the epilogues' `pair_rows` and `store_pair`, and
 //! what stages x in those numbers.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,12 +29,25 @@ const ENABLE_SUBGROUPS: Option<&str> = if cfg!(target_arch = "wasm32") { Some("e
 enum Binding {
     /// `var<uniform>`
     Uniform,
+    /// The same, in which every dispatch has its own.
+    Params,
     /// `var<storage, read>`
     Read,
+    /// The same, of which every layer has its own.
+    ReadLayer,
     /// `var<storage, read_write>`
     Write,
+    /// The same, of which every layer has its own.
+    WriteLayer,
 }
-use Binding::{Read, Uniform, Write};
+use Binding::{Params, Read, ReadLayer, Uniform, Write, WriteLayer};
+
+impl Binding {
+    /// Whether its offset is given with each dispatch instead of being bound.
+    fn has_offset(self) -> bool {
+        matches!(self, Params | ReadLayer | WriteLayer)
+    }
+}
 
 /// What a product does with its result: `epilogue` of `shared/store.wgsl`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,9 +161,9 @@ impl Core {
         files.insert(0, wgsl!("shared/rounding"));
         let kernel = Kernel {
             label: if norm { format!("{word}_norm") } else { word.into() },
-            files,
+            files: written(files),
             constants: vec![("NORM", norm.into())],
-            bindings: vec![Uniform, Uniform, Read, Read, Write, Write],
+            bindings: numbered([Uniform, Params, Read, ReadLayer, Write, Write]),
         };
         Some((kernel, block))
     }
@@ -273,22 +287,22 @@ const ATTENTION_TEAMS: u32 = 4;
 pub struct Kernel {
     /// Spells the variant; equal labels are equal kernels.
     pub label: String,
-    files: Vec<&'static str>,
+    files: Vec<Cow<'static, str>>,
     constants: Vec<(&'static str, f64)>,
-    bindings: Vec<Binding>,
+    /// By their numbers, in ascending order.
+    bindings: Vec<(u32, Binding)>,
 }
 
 impl Kernel {
     /// The embedding lookup in a matrix of `dtype`.
     #[must_use]
     pub fn embed(dtype: Dtype) -> Self {
-        let mut files = vec![wgsl!("embed")];
-        files.extend(unpacking(dtype, wgsl!("shared/quants_f32")));
+        let files = [vec![wgsl!("embed"), wgsl!("shared/quants_f32")], unpacking(dtype)].concat();
         Self {
             label: format!("embed_{}", dtype_word(dtype)),
-            files,
+            files: written(files),
             constants: vec![],
-            bindings: vec![Uniform, Read, Read, Read, Write],
+            bindings: numbered([Uniform, Read, Read, Read, Write]),
         }
     }
 
@@ -296,6 +310,17 @@ impl Kernel {
     /// [has all epilogues](Core::has_all_epilogues), the kernels for all are one, with a norm and without.
     #[must_use]
     pub fn product(core: Core, dtype: Dtype, epilogue: Epilogue, norm: bool) -> Self {
+        Self::product_of(core, &[dtype], epilogue, norm)
+    }
+
+    /// A product with a matrix whose first rows are of one type of quants and whose others are of another, for
+    /// [`Core::MatVec`].
+    #[must_use]
+    pub fn product_of_two(core: Core, dtypes: [Dtype; 2], epilogue: Epilogue, norm: bool) -> Self {
+        Self::product_of(core, &dtypes, epilogue, norm)
+    }
+
+    fn product_of(core: Core, dtypes: &[Dtype], epilogue: Epilogue, norm: bool) -> Self {
         let (core_file, mut constants) = match core {
             Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, .. }) => {
                 let mut constants = vec![
@@ -341,17 +366,20 @@ impl Kernel {
             Core::Rows { sharers: 2.., .. } | Core::RowsI8 => files.extend(ENABLE_SUBGROUPS),
             Core::MatMul(_) | Core::Cooperative | Core::Rows { .. } => {}
         }
-        files.push(wgsl!("shared/product"));
-        files.extend(unpacking(dtype, core.quants_file()));
-        files.extend(core.number_files());
-        files.push(wgsl!("shared/store"));
-        if matches!(core, Core::Rows { .. } | Core::RowsI8) {
-            files.push(wgsl!("shared/store_rows"));
-        }
-        files.push(core_file);
+        files.extend([wgsl!("shared/product"), core.quants_file()]);
+        let mut files = written(files);
+        files.extend(match *dtypes {
+            [first, second] => unpacking_of_two([first, second]),
+            _ => written(dtypes.iter().flat_map(|dtype| unpacking(*dtype))),
+        });
+        files.extend(written(core.number_files()));
+        files.extend(written(epilogue_files(core, epilogue)));
+        files.push(core_file.into());
         // That of prepared x is the same with and without.
-        let has_constant = core.preparation(norm).is_none() && !core.has_all_epilogues();
-        let mut label = format!("{}_{}", core.label(), dtype_word(dtype));
+        let is_prepared = core.preparation(norm).is_some();
+        let has_constant = !is_prepared && !core.has_all_epilogues();
+        let dtype_words: Vec<_> = dtypes.iter().map(|dtype| dtype_word(*dtype)).collect();
+        let mut label = format!("{}_{}", core.label(), dtype_words.join("_and_"));
         if has_constant {
             constants.push(("NORM", norm.into()));
             label += if norm { "_norm" } else { "" };
@@ -360,12 +388,18 @@ impl Kernel {
             label = format!("{label}_{}", epilogue.word());
             constants.push(("EPILOGUE", (epilogue as u32).into()));
         }
-        Self {
-            label,
-            files,
-            constants,
-            bindings: vec![Uniform, Uniform, Read, Read, Read, Read, Read, Write, Write, Write],
+        // See shared/product.wgsl, shared/store_qkv.wgsl and shared/two_types.wgsl.
+        let mut bindings = numbered([Uniform, Params, Read, Read, ReadLayer, ReadLayer, Write]);
+        if is_prepared {
+            bindings.push((7, Read));
         }
+        if core.has_all_epilogues() || epilogue == Epilogue::Qkv {
+            bindings.push((8, WriteLayer));
+        }
+        if dtypes.len() > 1 {
+            bindings.extend([(9, Read), (10, Read)]);
+        }
+        Self { label, files, constants, bindings }
     }
 
     /// Attention for blocks of `rows` query rows, at most [`ATTENTION_ROWS`], of `head_vecs` vec4 each; what all
@@ -398,8 +432,8 @@ impl Kernel {
         let teams = if teams > 1 { format!("x{teams}") } else { String::new() };
         let label = format!("attention_{rows}x{head_vecs}{teams}{}", shared_word(sharers));
         files.push(wgsl!("attention"));
-        let bindings = vec![Uniform, Uniform, Read, Read, Read, Write, Write];
-        Self { label, files, constants, bindings }
+        let bindings = numbered([Uniform, Params, Read, ReadLayer, ReadLayer, Write, Write]);
+        Self { label, files: written(files), constants, bindings }
     }
 
     /// The join of attention's slices, at most `most`, by workgroups of `threads`, a multiple of 64.
@@ -407,13 +441,13 @@ impl Kernel {
     pub fn attention_combine(threads: u32, most: u32) -> Self {
         Self {
             label: format!("attention_combine_{threads}x{most}"),
-            files: vec![wgsl!("attention_combine")],
+            files: written([wgsl!("attention_combine")]),
             constants: vec![
                 ("THREADS", threads.into()),
                 ("PARTS", if threads > 64 { threads.into() } else { 1.0 }),
                 ("MOST", most.into()),
             ],
-            bindings: vec![Uniform, Uniform, Read, Write],
+            bindings: numbered([Uniform, Params, Read, Write]),
         }
     }
 
@@ -423,16 +457,17 @@ impl Kernel {
     pub fn sample(threads: u32, bins: u32) -> Self {
         Self {
             label: format!("sample_{threads}x{bins}"),
-            files: vec![wgsl!("sample")],
+            files: written([wgsl!("sample")]),
             constants: vec![("THREADS", threads.into()), ("BINS", bins.into())],
-            bindings: vec![Uniform, Read, Read, Write, Write, Write],
+            bindings: numbered([Uniform, Read, Read, Write, Write, Write]),
         }
     }
 
     /// A copy, 256 vec4 a workgroup.
     #[must_use]
     pub fn copy() -> Self {
-        Self { label: "copy".into(), files: vec![wgsl!("copy")], constants: vec![], bindings: vec![Read, Write] }
+        let bindings = numbered([Read, Write]);
+        Self { label: "copy".into(), files: written([wgsl!("copy")]), constants: vec![], bindings }
     }
 
     /// Multiplications and additions, 16 vec4 of either a round.
@@ -440,9 +475,9 @@ impl Kernel {
     pub fn multiply_add(rounds: u32) -> Self {
         Self {
             label: "multiply_add".into(),
-            files: vec![wgsl!("multiply_add")],
+            files: written([wgsl!("multiply_add")]),
             constants: vec![("ROUNDS", rounds.into())],
-            bindings: vec![Write],
+            bindings: numbered([Write]),
         }
     }
 
@@ -471,10 +506,85 @@ fn shared_word(sharers: u32) -> String {
     if sharers > 1 { format!("_shared{sharers}") } else { String::new() }
 }
 
+/// Files as they are written.
+fn written(files: impl IntoIterator<Item = &'static str>) -> Vec<Cow<'static, str>> {
+    files.into_iter().map(Cow::Borrowed).collect()
+}
+
+/// Bindings from 0 on.
+fn numbered(kinds: impl IntoIterator<Item = Binding>) -> Vec<(u32, Binding)> {
+    (0..).zip(kinds).collect()
+}
+
+/// The files that store what a product comes to.
+fn epilogue_files(core: Core, epilogue: Epilogue) -> Vec<&'static str> {
+    let (plain, qkv) = (wgsl!("shared/store_plain"), wgsl!("shared/store_qkv"));
+    let files = match epilogue {
+        _ if core.has_all_epilogues() => vec![plain, qkv, wgsl!("shared/store_rows")],
+        Epilogue::Qkv => vec![qkv, wgsl!("shared/store_pair_qkv")],
+        _ => vec![plain, wgsl!("shared/store_pair_plain")],
+    };
+    [vec![wgsl!("shared/store")], files].concat()
+}
+
 /// The files that unpack a dtype.
-fn unpacking(dtype: Dtype, quants: &'static str) -> Vec<&'static str> {
-    let mut files = vec![quants, wgsl!("shared/unpack")];
-    files.push(match dtype {
+fn unpacking(dtype: Dtype) -> Vec<&'static str> {
+    [common_files(&[dtype]), dtype_files(dtype)].concat()
+}
+
+/// The files that unpack two dtypes of quants: `shared/two_types.wgsl` says which one a row is of, and calls functions
+/// that have the same names in both.
+fn unpacking_of_two(dtypes: [Dtype; 2]) -> Vec<Cow<'static, str>> {
+    const OWN: [&str; 6] = ["weights32", "scales", "quants8", "quants", "aux", "Aux"];
+    let [first, second] = dtypes.map(|dtype| dtype_files(dtype).into_iter());
+    let first = first.map(|file| Cow::Owned(renamed(file, &OWN[..1], "_first")));
+    let second = second.map(|file| Cow::Owned(renamed(file, &OWN, "_second")));
+    let mut files = written(common_files(&dtypes));
+    files.extend(first.chain(second));
+    files.push(wgsl!("shared/two_types").into());
+    files
+}
+
+/// A file with `suffix` at the end of `names`.
+fn renamed(file: &str, names: &[&str], suffix: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut all = String::with_capacity(file.len() + 256);
+    let mut rest = file;
+    while let Some(begin) = rest.find(is_part) {
+        let end = rest[begin..].find(|c| !is_part(c)).map_or(rest.len(), |len| begin + len);
+        all += &rest[..end];
+        if names.contains(&&rest[begin..end]) {
+            all += suffix;
+        }
+        rest = &rest[end..];
+    }
+    all + rest
+}
+
+/// What dtypes' files use.
+fn common_files(dtypes: &[Dtype]) -> Vec<&'static str> {
+    let mut files = vec![wgsl!("shared/unpack")];
+    if dtypes.iter().any(|dtype| matches!(dtype, Dtype::Q4K | Dtype::Q5K)) {
+        files.push(wgsl!("shared/scale_min"));
+    }
+    files
+}
+
+/// What a dtype has of its own.
+fn dtype_files(dtype: Dtype) -> Vec<&'static str> {
+    let mut files = vec![dtype_file(dtype)];
+    // How its aux plane is loaded: Q4_K's by blocks.
+    if dtype != Dtype::Q4K {
+        files.push("alias Aux = u32;");
+    }
+    if dtype.is_float() {
+        files.push(wgsl!("shared/floats32"));
+    }
+    files
+}
+
+fn dtype_file(dtype: Dtype) -> &'static str {
+    match dtype {
         Dtype::F32 => wgsl!("shared/f32"),
         Dtype::F16 => wgsl!("shared/f16"),
         Dtype::BF16 => wgsl!("shared/bf16"),
@@ -488,18 +598,7 @@ fn unpacking(dtype: Dtype, quants: &'static str) -> Vec<&'static str> {
         Dtype::Q4K => wgsl!("shared/q4_k"),
         Dtype::Q5K => wgsl!("shared/q5_k"),
         Dtype::Q6K => wgsl!("shared/q6_k"),
-    });
-    if matches!(dtype, Dtype::Q4K | Dtype::Q5K) {
-        files.push(wgsl!("shared/scale_min"));
     }
-    // How its aux plane is loaded: Q4_K's by blocks.
-    if dtype != Dtype::Q4K {
-        files.push("alias Aux = u32;");
-    }
-    if dtype.is_float() {
-        files.push(wgsl!("shared/floats32"));
-    }
-    files
 }
 
 fn dtype_word(dtype: Dtype) -> String {
@@ -513,6 +612,7 @@ pub struct Pipeline {
     pub label: String,
     pub(super) compiled: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
+    bindings: Vec<(u32, Binding)>,
 }
 
 impl Pipeline {
@@ -538,26 +638,27 @@ impl Pipeline {
             },
             cache: None,
         });
-        Self { label: kernel.label.clone(), compiled, layout: group_layout }
+        Self { label: kernel.label.clone(), compiled, layout: group_layout, bindings: kernel.bindings.clone() }
     }
 
-    /// Binds whole `buffers`, in the order of the bindings.
-    #[must_use]
-    pub fn bind(&self, gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
-        self.bind_parts(gpu, buffers.iter().map(|buffer| buffer.as_entire_buffer_binding()))
+    /// Whether each binding has an offset of the dispatch's own, which does not count to what is bound.
+    pub(super) fn have_offsets(&self) -> impl Iterator<Item = bool> {
+        self.bindings.iter().map(|(_, kind)| kind.has_offset())
     }
 
     /// Binds parts of buffers, in the order of the bindings.
-    #[must_use]
-    pub fn bind_parts<'a>(
+    pub(super) fn bind<'a>(
         &self,
         gpu: &Gpu,
         parts: impl IntoIterator<Item = wgpu::BufferBinding<'a>>,
     ) -> wgpu::BindGroup {
         let entries: Vec<_> = parts
             .into_iter()
-            .zip(0..)
-            .map(|(part, binding)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(part) })
+            .zip(&self.bindings)
+            .map(|(part, (binding, _))| wgpu::BindGroupEntry {
+                binding: *binding,
+                resource: wgpu::BindingResource::Buffer(part),
+            })
             .collect();
         gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&self.label),
@@ -576,20 +677,19 @@ fn create_module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor
     unsafe { device.create_shader_module_trusted(descriptor, checks) }
 }
 
-fn layout(device: &wgpu::Device, label: Option<&str>, bindings: &[Binding]) -> wgpu::BindGroupLayout {
+fn layout(device: &wgpu::Device, label: Option<&str>, bindings: &[(u32, Binding)]) -> wgpu::BindGroupLayout {
     let entries: Vec<_> = bindings
         .iter()
-        .zip(0..)
-        .map(|(kind, binding)| wgpu::BindGroupLayoutEntry {
-            binding,
+        .map(|(binding, kind)| wgpu::BindGroupLayoutEntry {
+            binding: *binding,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
                 ty: match kind {
-                    Uniform => wgpu::BufferBindingType::Uniform,
-                    Read => wgpu::BufferBindingType::Storage { read_only: true },
-                    Write => wgpu::BufferBindingType::Storage { read_only: false },
+                    Uniform | Params => wgpu::BufferBindingType::Uniform,
+                    Read | ReadLayer => wgpu::BufferBindingType::Storage { read_only: true },
+                    Write | WriteLayer => wgpu::BufferBindingType::Storage { read_only: false },
                 },
-                has_dynamic_offset: false,
+                has_dynamic_offset: kind.has_offset(),
                 min_binding_size: None,
             },
             count: None,

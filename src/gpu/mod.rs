@@ -6,6 +6,7 @@ mod ahead;
 mod ceilings;
 pub mod device;
 pub mod kernel;
+pub mod part;
 pub mod plan;
 pub mod tensor;
 mod timing;

@@ -1,9 +1,13 @@
 //! A plan: dispatches recorded once with their bind groups, replayed for every step. What changes between
 //! steps is a small uniform and the size of some grids.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
+use super::Gpu;
 use super::kernel::Pipeline;
+use super::part::Part;
 
 /// The uniform that every kernel of a step reads: `Step` in the shaders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -92,6 +96,58 @@ impl Work {
     }
 }
 
+/// Most bindings of a kernel whose offsets change from layer to layer: WebGPU allows so many of storage, and the
+/// parameters.
+const MAX_OFFSETS: usize = 5;
+
+/// What a dispatch is bound to.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    group: wgpu::BindGroup,
+    offsets: [u32; MAX_OFFSETS],
+    n_offsets: usize,
+}
+
+impl Bound {
+    fn offsets(&self) -> &[u32] {
+        &self.offsets[..self.n_offsets]
+    }
+}
+
+/// Bind groups. What wgpu does for a dispatch grows with the number of those that there are, since a processor's caches
+/// hold few: layers share one, and have other offsets, as far as their matrices share a buffer.
+#[derive(Debug, Default)]
+pub struct Groups {
+    made: HashMap<(String, Vec<Part>), wgpu::BindGroup>,
+}
+
+impl Groups {
+    /// Binds parts of buffers to a kernel, in the order of its bindings.
+    ///
+    /// # Panics
+    ///
+    /// When more of them than [`MAX_OFFSETS`] may have other offsets: kernels do not.
+    pub fn bind(&mut self, gpu: &Gpu, pipeline: &Pipeline, parts: impl IntoIterator<Item = Part>) -> Bound {
+        let mut parts: Vec<Part> = parts.into_iter().collect();
+        let (mut offsets, mut n_offsets) = ([0; MAX_OFFSETS], 0);
+        for (part, is_dynamic) in parts.iter_mut().zip(pipeline.have_offsets()) {
+            if is_dynamic {
+                offsets[n_offsets] = std::mem::take(&mut part.offset) as u32;
+                n_offsets += 1;
+            }
+        }
+        let made = self.made.entry((pipeline.label.clone(), parts));
+        let group = match made {
+            Entry::Occupied(group) => group.get().clone(),
+            Entry::Vacant(place) => {
+                let group = pipeline.bind(gpu, place.key().1.iter().map(Part::binding));
+                place.insert(group).clone()
+            }
+        };
+        Bound { group, offsets, n_offsets }
+    }
+}
+
 /// One recorded dispatch.
 #[derive(Debug)]
 pub struct Dispatch {
@@ -100,7 +156,7 @@ pub struct Dispatch {
     /// The kernel.
     pub pipeline: Rc<Pipeline>,
     /// Its buffers.
-    pub group: wgpu::BindGroup,
+    pub group: Bound,
     /// Its workgroups along x, y and z.
     pub grid: [Extent; 3],
 }
@@ -141,7 +197,7 @@ impl Dispatch {
 
     fn encode_grid(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3]) {
         pass.set_pipeline(&self.pipeline.compiled);
-        pass.set_bind_group(0, &self.group, &[]);
+        pass.set_bind_group(0, &self.group.group, self.group.offsets());
         pass.dispatch_workgroups(x, y, z);
     }
 }

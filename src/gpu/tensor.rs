@@ -1,6 +1,7 @@
 //! Weight matrices on the device: in one piece or, where a binding would be too large, in several.
 
 use super::Gpu;
+use super::part::{Blocks, Part};
 use crate::format::Dtype;
 use crate::format::repack::{CHUNK, Layout};
 
@@ -29,44 +30,44 @@ pub struct Piece {
     /// Which rows.
     pub shape: PieceShape,
     /// `[n_rows, quants_row_words]` words.
-    pub quants: wgpu::Buffer,
+    pub quants: Part,
     /// `[n_rows, aux_row_words]` words; absent for floats.
-    aux: Option<wgpu::Buffer>,
+    aux: Option<Part>,
 }
 
 impl Piece {
-    /// A piece of zeros.
+    /// Pieces of zeros, which share `blocks`.
     #[must_use]
-    pub fn new(gpu: &Gpu, label: &str, shape: PieceShape) -> Self {
-        let PieceShape { layout, n_rows, .. } = shape;
-        let plane = |row_words: usize, plane: &str| {
-            gpu.storage(&format!("{label} {} {plane}", layout.dtype.name()), n_rows as u64 * row_words as u64 * 4)
+    pub fn allot(gpu: &Gpu, blocks: &mut Blocks, shapes: &[PieceShape]) -> Vec<Self> {
+        let bytes = |shape: &PieceShape, row_words: usize| shape.n_rows as u64 * row_words as u64 * 4;
+        let planes = |shape: &PieceShape| {
+            let PieceShape { layout, .. } = *shape;
+            let aux = (layout.aux_row_words() > 0).then(|| bytes(shape, layout.aux_row_words()));
+            std::iter::once(bytes(shape, layout.quants_row_words())).chain(aux)
         };
-        let quants = plane(layout.quants_row_words(), "quants");
-        let aux = (layout.aux_row_words() > 0).then(|| plane(layout.aux_row_words(), "aux"));
-        Self { shape, quants, aux }
+        let sizes: Vec<u64> = shapes.iter().flat_map(planes).collect();
+        let mut parts = blocks.allot(gpu, "weights", &sizes).into_iter();
+        let piece = |shape: &PieceShape| {
+            let quants = parts.next()?;
+            let aux = if shape.layout.aux_row_words() > 0 { parts.next() } else { None };
+            Some(Self { shape: *shape, quants, aux })
+        };
+        // There is a part for every plane.
+        shapes.iter().filter_map(piece).collect()
     }
 
-    /// The aux plane. Floats have none: any buffer will do for the binding they do not read.
+    /// The aux plane. Floats have none: any part will do for the binding they do not read.
     #[must_use]
-    pub fn aux(&self) -> &wgpu::Buffer {
+    pub fn aux(&self) -> &Part {
         self.aux.as_ref().unwrap_or(&self.quants)
-    }
-
-    /// Frees its memory at once. Nothing that reads it may be submitted any more.
-    pub fn destroy(&self, gpu: &Gpu) {
-        gpu.destroy(&self.quants);
-        if let Some(aux) = &self.aux {
-            gpu.destroy(aux);
-        }
     }
 
     /// Writes whole rows from `row` on, given in both planes.
     pub fn write_rows(&self, gpu: &Gpu, row: usize, quants: &[u32], aux: &[u32]) {
         let at = |row_words: usize| row as u64 * row_words as u64 * 4;
-        gpu.queue.write_buffer(&self.quants, at(self.shape.layout.quants_row_words()), bytemuck::cast_slice(quants));
+        self.quants.write(gpu, at(self.shape.layout.quants_row_words()), bytemuck::cast_slice(quants));
         if let Some(plane) = &self.aux {
-            gpu.queue.write_buffer(plane, at(self.shape.layout.aux_row_words()), bytemuck::cast_slice(aux));
+            plane.write(gpu, at(self.shape.layout.aux_row_words()), bytemuck::cast_slice(aux));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Uniforms that never change, many to a buffer: what wgpu does for every step grows with the number of buffers.
 
+use super::part::Part;
 use super::{BINDING_ALIGNMENT, Gpu};
 
 /// Bytes of a buffer.
@@ -14,22 +15,6 @@ pub struct Uniforms<'a> {
     bytes: Vec<u8>,
 }
 
-/// A uniform in a buffer that it shares.
-#[derive(Debug)]
-pub struct Uniform {
-    buffer: wgpu::Buffer,
-    offset: u64,
-    size: u64,
-}
-
-impl Uniform {
-    /// What a bind group takes.
-    #[must_use]
-    pub fn binding(&self) -> wgpu::BufferBinding<'_> {
-        wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size: std::num::NonZero::new(self.size) }
-    }
-}
-
 impl<'a> Uniforms<'a> {
     /// None yet.
     #[must_use]
@@ -38,17 +23,16 @@ impl<'a> Uniforms<'a> {
     }
 
     /// Adds one that holds `value`.
-    pub fn add<T: bytemuck::Pod>(&mut self, value: &T) -> Uniform {
+    pub fn add<T: bytemuck::Pod>(&mut self, value: &T) -> Part {
         let value = bytemuck::bytes_of(value);
         if self.bytes.len() + value.len() > BLOCK {
             self.flush();
             self.buffer = block(self.gpu);
         }
-        let uniform =
-            Uniform { buffer: self.buffer.clone(), offset: self.bytes.len() as u64, size: value.len() as u64 };
+        let part = Part { buffer: self.buffer.clone(), offset: self.bytes.len() as u64, size: value.len() as u64 };
         self.bytes.extend_from_slice(value);
         self.bytes.resize(self.bytes.len().next_multiple_of(BINDING_ALIGNMENT as usize), 0);
-        uniform
+        part
     }
 
     /// Writes them to the device.

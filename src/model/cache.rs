@@ -2,20 +2,24 @@
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::part::{Blocks, Part};
+use crate::gpu::{BINDING_ALIGNMENT, Gpu};
 
 /// Keys (after `RoPE`) and values of one layer.
 #[derive(Debug)]
 pub struct LayerCache {
+    /// Those, then these.
+    pub both: Part,
     /// `[n_kv_heads, max_seq, head_vecs / 2]` vec4 of eight f16.
-    pub k: wgpu::Buffer,
+    pub k: Part,
     /// The same shape.
-    pub v: wgpu::Buffer,
+    pub v: Part,
 }
 
 /// The cache of all layers, and the tokens whose keys and values it holds.
 #[derive(Debug)]
 pub struct Cache {
+    blocks: Blocks,
     layers: Vec<LayerCache>,
     max_seq: usize,
     ids: Vec<u32>,
@@ -25,43 +29,43 @@ impl Cache {
     /// An empty cache for `max_seq` tokens, which was checked to fit.
     #[must_use]
     pub fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
-        let bytes = row_bytes(config) * max_seq as u64;
-        let layers = (0..config.n_layers)
-            .map(|layer| LayerCache {
-                k: gpu.storage(&format!("k_cache {layer}"), bytes),
-                v: gpu.storage(&format!("v_cache {layer}"), bytes),
-            })
-            .collect();
-        Self { layers, max_seq, ids: Vec::new() }
+        let bytes = plane_bytes(config, max_seq);
+        let mut blocks = Blocks::default();
+        let layer = |both: Part| {
+            let (k, v) = (both.part(0, bytes), both.part(bytes, bytes));
+            LayerCache { both, k, v }
+        };
+        let parts = blocks.allot(gpu, "kv_cache", &vec![2 * bytes; config.n_layers]);
+        Self { layers: parts.into_iter().map(layer).collect(), blocks, max_seq, ids: Vec::new() }
     }
 
     /// Checks that a cache for `max_seq` tokens fits a device.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`] when a layer's keys exceed a binding.
+    /// [`Error::OutOfMemory`] when what a layer has exceeds a binding.
     pub fn check_fits(limits: &wgpu::Limits, config: &ModelConfig, max_seq: usize) -> Result<()> {
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let (row_bytes, bytes) = (row_bytes(config), row_bytes(config) * max_seq as u64);
+        let bytes = 2 * plane_bytes(config, max_seq);
         if bytes <= limit {
             return Ok(());
         }
         Err(Error::OutOfMemory(format!(
             "the KV cache of a context of {max_seq} tokens takes {bytes} bytes a layer, but a binding of this device \
              holds {limit}; ask for a context of at most {}",
-            limit / row_bytes
+            limit / 2 / BINDING_ALIGNMENT * BINDING_ALIGNMENT / row_bytes(config)
         )))
     }
 
     /// Bytes of a cache for `max_seq` tokens.
     #[must_use]
     pub fn bytes_of(config: &ModelConfig, max_seq: usize) -> u64 {
-        2 * config.n_layers as u64 * row_bytes(config) * max_seq as u64
+        2 * config.n_layers as u64 * plane_bytes(config, max_seq)
     }
 
     /// Frees their memory at once. Nothing that reads them may be submitted any more.
     pub(crate) fn destroy(&self, gpu: &Gpu) {
-        self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]).for_each(|buffer| gpu.destroy(buffer));
+        self.blocks.destroy(gpu);
     }
 
     /// The buffers, by layer.
@@ -85,7 +89,7 @@ impl Cache {
     /// Bytes of all buffers.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.k.size() + layer.v.size()).sum()
+        self.blocks.bytes()
     }
 
     /// Notes tokens that a submitted step appends.
@@ -105,6 +109,11 @@ impl Cache {
     pub fn truncate(&mut self, n_tokens: usize) {
         self.ids.truncate(n_tokens);
     }
+}
+
+/// Bytes of the keys of `max_seq` tokens in a layer, and of their values, either to where a binding may begin.
+fn plane_bytes(config: &ModelConfig, max_seq: usize) -> u64 {
+    (row_bytes(config) * max_seq as u64).next_multiple_of(BINDING_ALIGNMENT)
 }
 
 /// Bytes of a token's keys in a layer, and of its values.

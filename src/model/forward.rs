@@ -23,13 +23,14 @@ use super::cache::{Cache, LayerCache, head_vecs};
 use super::picker::{self, Picker};
 use super::rounding::{RoundParams, round, rounded_bytes};
 use super::tuning::{Cores, Count};
-use super::weights::Weights;
+use super::weights::{Weights, rope_bytes};
 use super::{MAX_LOGITS, MIN_SLICE_LEN, max_batch, max_slices};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel, attention_teams};
-use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
+use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel, Pipeline, attention_teams};
+use crate::gpu::part::{Part, whole};
+use crate::gpu::plan::{Bound, Dispatch, Extent, Groups, Plan, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::uniforms::Uniforms;
 
@@ -122,12 +123,21 @@ pub(super) struct ProductParams {
     max_seq: u32,
     epilogue: u32,
     has_norm: u32,
-    unused: [u32; 2],
+    norm_at: u32,
+    n_first: u32,
 }
 
 impl ProductParams {
-    /// Those of a piece of the matrix `id`, with rows of the output `y_width` apart.
-    pub(super) fn new(config: &ModelConfig, max_seq: usize, y_width: usize, piece: &Piece, id: MatrixId) -> Self {
+    /// Those of a piece of the matrix `id`, with rows of the output `y_width` apart, and the norm's weights so many bytes
+    /// from the beginning of the tables.
+    pub(super) fn new(
+        config: &ModelConfig,
+        max_seq: usize,
+        y_width: usize,
+        norm_offset: u64,
+        piece: &Piece,
+        id: MatrixId,
+    ) -> Self {
         let heads = config.n_heads * config.head_dim;
         let (epilogue, has_norm) = role(id);
         let cols = match id {
@@ -150,7 +160,8 @@ impl ProductParams {
             max_seq: max_seq as u32,
             epilogue: epilogue as u32,
             has_norm: has_norm.into(),
-            unused: [0; 2],
+            norm_at: (norm_offset / 16) as u32,
+            n_first: 0,
         }
     }
 }
@@ -199,7 +210,7 @@ struct Buffers {
     act: wgpu::Buffer,       // [max_batch, padded(intermediate_size)]
     logits: wgpu::Buffer,    // [MAX_LOGITS, vocab_size]
     staging: wgpu::Buffer,   // the same, mappable
-    rope: wgpu::Buffer,      // [max_seq, head_dim / 2] cos, sin
+    no_cache: wgpu::Buffer,  // in the place of keys and values where a kernel that has all epilogues writes none
     step: wgpu::Buffer,      // Step
     head_step: wgpu::Buffer, // Step of the output projection
     /// x rounded, for kernels that want it so: words, and their scales.
@@ -230,7 +241,8 @@ impl Plans {
     ) -> Result<Self> {
         let buffers = Buffers::new(gpu, config, cache.max_seq());
         let params = RefCell::new(Uniforms::new(gpu));
-        let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers, params };
+        let groups = RefCell::default();
+        let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers, params, groups };
         let (few, head_few) = (recorder.forward(Count::One)?, recorder.head(Count::One)?);
         let (many, head_many) = (recorder.forward(Count::Many)?, recorder.head(Count::Many)?);
         recorder.params.into_inner().write();
@@ -313,8 +325,6 @@ impl Buffers {
         use wgpu::BufferUsages as Usage;
         let sizes = Sizes::new(config, max_seq, gpu.is_software());
         let step = || gpu.uniform("step", &Step::default());
-        let rope = gpu.storage("rope", sizes.rope);
-        gpu.queue.write_buffer(&rope, 0, bytemuck::cast_slice(&rope_table(config, max_seq)));
         Self {
             ids: gpu.storage("ids", (max_batch(gpu.is_software()) * 4) as u64),
             h: gpu.storage("h", sizes.h),
@@ -324,7 +334,7 @@ impl Buffers {
             act: gpu.storage("act", sizes.act),
             logits: gpu.storage("logits", sizes.logits),
             staging: gpu.buffer("logits staging", sizes.logits, Usage::MAP_READ | Usage::COPY_DST),
-            rope,
+            no_cache: gpu.storage("no cache", 4),
             step: step(),
             head_step: step(),
             rounded: sizes.rounded.map(|bytes| gpu.storage("rounded", bytes)),
@@ -341,7 +351,6 @@ struct Sizes {
     act: u64,
     /// Of `logits`, and of `staging`.
     logits: u64,
-    rope: u64,
     /// Of either of `rounded`.
     rounded: [u64; 2],
 }
@@ -358,7 +367,6 @@ impl Sizes {
             slices: (config.n_heads * n_slices * (config.head_dim + 2) * 4) as u64,
             act: activation(config.intermediate_size),
             logits: (MAX_LOGITS * config.vocab_size * 4) as u64,
-            rope: (max_seq * config.head_dim * 4) as u64,
             rounded: rounded_bytes(max_batch, padded(widest)),
         }
     }
@@ -373,19 +381,8 @@ pub(super) fn activation_bytes(config: &ModelConfig, max_seq: usize, is_software
         + sizes.slices
         + sizes.act
         + 2 * sizes.logits
-        + sizes.rope
+        + rope_bytes(config, max_seq)
         + sizes.rounded.iter().sum::<u64>()
-}
-
-/// cos and sin of `pos · theta^(−2j / head_dim)`: `[max_seq, head_dim / 2, 2]`, computed in f64 since a large
-/// angle leaves an f32 few digits.
-fn rope_table(config: &ModelConfig, max_seq: usize) -> Vec<f32> {
-    let frequencies: Vec<f64> =
-        (0..config.head_dim / 2).map(|j| config.rope_theta.powf(-2.0 * j as f64 / config.head_dim as f64)).collect();
-    (0..max_seq)
-        .flat_map(|pos| frequencies.iter().map(move |frequency| pos as f64 * frequency))
-        .flat_map(|angle| [angle.cos() as f32, angle.sin() as f32])
-        .collect()
 }
 
 /// Makes dispatches out of the model's parts.
@@ -398,6 +395,7 @@ struct Recorder<'a> {
     buffers: &'a Buffers,
     /// Where the parameters of the dispatches are.
     params: RefCell<Uniforms<'a>>,
+    groups: RefCell<Groups>,
 }
 
 impl Recorder<'_> {
@@ -411,18 +409,18 @@ impl Recorder<'_> {
             let ffn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
             let cache = &self.cache.layers()[layer];
             let product = |plan: &mut Plan, x, norm, id, y, y_width| {
-                self.product(plan, count, &Product { x, norm, step: &b.step, y, y_width, cache }, id);
+                self.product(plan, count, &Product { x, norm, step: &b.step, y, y_width, cache }, id)
             };
             let heads = padded(config.n_heads * config.head_dim);
             let hidden = padded(config.hidden_size);
             let mlp = padded(config.intermediate_size);
-            product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &b.q, heads);
+            product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &b.q, heads)?;
             self.attention(&mut plan, count == Count::One, layer);
-            product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &b.h, hidden);
-            product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &b.act, mlp);
-            product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &b.act, mlp);
-            product(&mut plan, &b.h, ffn_norm, MatrixId::Up(layer), &b.act, mlp);
-            product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &b.h, hidden);
+            product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &b.h, hidden)?;
+            product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &b.act, mlp)?;
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &b.act, mlp)?;
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Up(layer), &b.act, mlp)?;
+            product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &b.h, hidden)?;
         }
         Ok(plan)
     }
@@ -436,7 +434,7 @@ impl Recorder<'_> {
         let mut plan = Plan::default();
         let cache = &self.cache.layers()[0];
         let product = Product { x: &b.h, norm, step: &b.head_step, y: &b.logits, y_width, cache };
-        self.product(&mut plan, count, &product, id);
+        self.product(&mut plan, count, &product, id)?;
         Ok(plan)
     }
 
@@ -451,8 +449,9 @@ impl Recorder<'_> {
                 y_stride: (padded(self.config.hidden_size) / 4) as u32,
             };
             let params = self.params.borrow_mut().add(&params);
-            let buffers = [&b.ids, &piece.quants, piece.aux(), &b.h].map(whole);
-            let group = pipeline.bind_parts(self.gpu, [params.binding()].into_iter().chain(buffers));
+            let planes = [&piece.quants, piece.aux()].map(Part::clone);
+            let parts = [params, whole(&b.ids)].into_iter().chain(planes).chain([whole(&b.h)]);
+            let group = self.bind(&pipeline, parts);
             let x = Extent::Fixed((piece.shape.layout.n_chunks as u32).div_ceil(EMBED_CHUNKS));
             plan.dispatches.push(Dispatch {
                 work: Work::default(),
@@ -479,8 +478,8 @@ impl Recorder<'_> {
         };
         let pipeline = self.gpu.pipeline(&attention(self.gpu, config, self.cores, is_single));
         let params = self.params.borrow_mut().add(&params);
-        let buffers = [&b.q, &cache.k, &cache.v, &b.attn, &b.slices].map(whole);
-        let group = pipeline.bind_parts(self.gpu, [whole(&b.step), params.binding()].into_iter().chain(buffers));
+        let inputs = [whole(&b.step), params, whole(&b.q), cache.k.clone(), cache.v.clone()];
+        let group = self.bind(&pipeline, inputs.into_iter().chain([&b.attn, &b.slices].map(whole)));
         let blocks = Extent::Tokens { each: n_groups, block: rows };
         let grid = [Extent::Fixed(config.n_kv_heads as u32), blocks, Extent::Slices];
         let work = Work {
@@ -494,36 +493,45 @@ impl Recorder<'_> {
         let params =
             CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
         let params = self.params.borrow_mut().add(&params);
-        let parts = [whole(&b.step), params.binding(), whole(&b.slices), whole(&b.attn)];
-        let group = pipeline.bind_parts(self.gpu, parts);
+        let parts = [whole(&b.step), params, whole(&b.slices), whole(&b.attn)];
+        let group = self.bind(&pipeline, parts);
         let grid = [Extent::Fixed(config.n_heads as u32), Extent::TokensIfSliced, Extent::Fixed(1)];
         plan.dispatches.push(Dispatch { work: Work::default(), pipeline, group, grid });
     }
 
     /// A dispatch for every piece of the matrix: none if the model does not have it.
-    fn product(&self, plan: &mut Plan, count: Count, product: &Product<'_>, id: MatrixId) {
+    fn product(&self, plan: &mut Plan, count: Count, product: &Product<'_>, id: MatrixId) -> Result<()> {
         let (epilogue, is_normalised) = role(id);
         let mut rounded_for = None;
         for piece in self.weights.matrix(id) {
             let dtype = piece.shape.layout.dtype;
             let core = self.cores.get(count, &piece.shape);
             let pipeline = self.gpu.pipeline(&Kernel::product(core, dtype, epilogue, is_normalised));
-            let params = ProductParams::new(self.config, self.cache.max_seq(), product.y_width, piece, id);
-            let mut x = [whole(product.x), product.norm.clone()];
+            let Product { norm, y_width, .. } = *product;
+            let params = ProductParams::new(self.config, self.cache.max_seq(), y_width, norm.offset, piece, id);
+            let mut x = whole(product.x);
+            let mut x_scales = None;
             if core.preparation(is_normalised).is_some() {
-                let rounded = self.buffers.rounded.each_ref().map(whole);
+                let [words, scales] = self.buffers.rounded.each_ref().map(whole);
                 if rounded_for.replace(core) != Some(core) {
                     let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
-                    let parts = [whole(product.step), uniform.binding()].into_iter().chain(x).chain(rounded.clone());
-                    plan.dispatches.extend(round(self.gpu, core, is_normalised, parts));
+                    let parts = [whole(product.step), uniform, x, norm.clone(), words.clone(), scales.clone()];
+                    let groups = &mut self.groups.borrow_mut();
+                    plan.dispatches.extend(round(self.gpu, groups, core, is_normalised, parts));
                 }
-                x = rounded;
+                x = words;
+                x_scales = Some(scales);
             }
             let uniform = self.params.borrow_mut().add(&params);
-            let inputs = [whole(product.step), uniform.binding()].into_iter().chain(x);
-            let Product { y, cache, .. } = product;
-            let others = [&piece.quants, piece.aux(), &self.buffers.rope, y, &cache.k, &cache.v].map(whole);
-            let group = pipeline.bind_parts(self.gpu, inputs.chain(others));
+            let cache = match epilogue {
+                Epilogue::Qkv => Some(product.cache.both.clone()),
+                _ if core.has_all_epilogues() => Some(whole(&self.buffers.no_cache)),
+                _ => None,
+            };
+            let inputs = [whole(product.step), uniform, x, self.weights.tables()?.clone()];
+            let planes = [&piece.quants, piece.aux()].map(Part::clone);
+            let others = [Some(whole(product.y)), x_scales, cache].into_iter().flatten();
+            let group = self.bind(&pipeline, inputs.into_iter().chain(planes).chain(others));
             let work = Work {
                 role: if core.has_all_epilogues() { epilogue.word() } else { "" },
                 bytes: piece.shape.bytes(),
@@ -533,19 +541,19 @@ impl Recorder<'_> {
             let grid = core.grid(params.n_pairs);
             plan.dispatches.push(Dispatch { work, pipeline, group, grid });
         }
+        Ok(())
     }
-}
 
-/// All of a buffer.
-fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
-    buffer.as_entire_buffer_binding()
+    fn bind(&self, pipeline: &Pipeline, parts: impl IntoIterator<Item = Part>) -> Bound {
+        self.groups.borrow_mut().bind(self.gpu, pipeline, parts)
+    }
 }
 
 /// What a product with any matrix needs besides the matrix.
 struct Product<'a> {
     x: &'a wgpu::Buffer,
     /// Not read where x is not normalised.
-    norm: &'a wgpu::BufferBinding<'a>,
+    norm: &'a Part,
     step: &'a wgpu::Buffer,
     y: &'a wgpu::Buffer,
     y_width: usize,

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::device::Mapping;
 use crate::gpu::kernel::Kernel;
-use crate::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
+use crate::gpu::part::whole;
+use crate::gpu::plan::{Dispatch, Extent, Groups, Plan, Step, Work};
 use crate::sampler::{Choice, Sampling};
 
 /// In `counts`: the token is in the prompt or the text.
@@ -110,7 +111,8 @@ impl Picker {
         let counts = gpu.storage("counts", 4 * vocab_size as u64);
         let pick = gpu.storage("pick", PICK_BYTES + DRAWN_BYTES + SORT_BYTES);
         let pipeline = gpu.pipeline(&kernel(gpu));
-        let group = pipeline.bind(gpu, &[&uniform, logits, &biases, &counts, ids, &pick]);
+        let parts = [&uniform, logits, &biases, &counts, ids, &pick].map(whole);
+        let group = Groups::default().bind(gpu, &pipeline, parts);
         let work = Work { bytes: 4 * vocab_size as u64, ..Work::default() };
         let dispatch = Dispatch { work, pipeline, group, grid: [Extent::Fixed(1); 3] };
         let plan = Plan { dispatches: vec![dispatch] };

@@ -6,7 +6,8 @@ use bytemuck::{Pod, Zeroable};
 use super::forward::ProductParams;
 use crate::gpu::Gpu;
 use crate::gpu::kernel::{Core, ROWS_TOKENS};
-use crate::gpu::plan::{Dispatch, Extent, Work};
+use crate::gpu::part::Part;
+use crate::gpu::plan::{Dispatch, Extent, Groups, Work};
 
 /// Columns that have a scale together.
 const SCALE_COLS: usize = 16;
@@ -38,15 +39,10 @@ pub(super) fn rounded_bytes(n_tokens: usize, cols: usize) -> [u64; 2] {
 
 /// The dispatch that rounds x for `core`, if that wants it. `parts`: the step, [`RoundParams`], x, the norm (not read
 /// without `has_norm`), and what is written, the words and their scales.
-pub(super) fn round<'a>(
-    gpu: &Gpu,
-    core: Core,
-    has_norm: bool,
-    parts: impl IntoIterator<Item = wgpu::BufferBinding<'a>>,
-) -> Option<Dispatch> {
+pub(super) fn round(gpu: &Gpu, groups: &mut Groups, core: Core, has_norm: bool, parts: [Part; 6]) -> Option<Dispatch> {
     let (kernel, block) = core.preparation(has_norm)?;
     let pipeline = gpu.pipeline(&kernel);
-    let group = pipeline.bind_parts(gpu, parts);
+    let group = groups.bind(gpu, &pipeline, parts);
     let grid = [Extent::Fixed(1), Extent::Tokens { each: 1, block }, Extent::Fixed(1)];
     Some(Dispatch { work: Work::default(), pipeline, group, grid })
 }

@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::format::Dtype;
 use crate::format::repack::Layout;
 use crate::gpu::kernel::{Core, Kernel, MatVecShape, Numbers, ROWS_TOKENS};
-use crate::gpu::plan::{Dispatch, Step, Work};
+use crate::gpu::part::{Blocks, Part, whole};
+use crate::gpu::plan::{Dispatch, Groups, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::{Gpu, Offer};
 
@@ -460,7 +461,7 @@ struct Bench<'a> {
     /// Where x is rounded beforehand for those that want it.
     rounded: [wgpu::Buffer; 2],
     /// In the place of keys and values: no product that is measured writes any.
-    no_cache: [wgpu::Buffer; 2],
+    no_cache: wgpu::Buffer,
     /// All buffers, to be destroyed.
     scratch: RefCell<Vec<wgpu::Buffer>>,
 }
@@ -488,7 +489,7 @@ impl<'a> Bench<'a> {
         let (step_buffer, x) = (written(bytemuck::bytes_of(&step)), written(bytemuck::cast_slice(&x)));
         let y = zeros(u64::from(n_tokens) * y_width as u64 * 4);
         let rounded = rounded_bytes(n_tokens as usize, 32 * choice.pieces[0].shape.layout.n_chunks).map(zeros);
-        let no_cache = [4; 2].map(zeros);
+        let no_cache = zeros(4);
         Self { gpu, config, choice, step, step_buffer, x, y, y_width, rounded, no_cache, scratch }
     }
 
@@ -555,7 +556,10 @@ impl<'a> Bench<'a> {
         let layout: Layout = self.choice.pieces[0].shape.layout;
         // An even number, whichever rows make a pair.
         let n_rows = CHECK_ROWS.min(self.choice.pieces[0].shape.n_rows & !1).max(1);
-        let piece = Piece::new(self.gpu, "check", PieceShape { layout, first_row: 0, n_rows });
+        let mut blocks = Blocks::default();
+        let shape = PieceShape { layout, first_row: 0, n_rows };
+        let pieces = Piece::allot(self.gpu, &mut blocks, &[shape]);
+        let piece = &pieces[0];
         // As f16 these are numbers between 1 and 2, as f32 around 0.01, as integers anything.
         let words = |n: usize| -> Vec<u32> { (0..n).map(|i| 0x3c00_3c00 | noise(i) & 0x03ff_03ff).collect() };
         piece.write_rows(
@@ -571,7 +575,7 @@ impl<'a> Bench<'a> {
         for (core, i) in cores.iter().zip(0..) {
             encoder.clear_buffer(&self.y, 0, None);
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for dispatch in self.dispatches(*core, &piece) {
+            for dispatch in self.dispatches(*core, piece) {
                 dispatch.encode(&mut pass, &self.step);
             }
             drop(pass);
@@ -580,7 +584,7 @@ impl<'a> Bench<'a> {
         self.gpu.queue.submit([encoder.finish()]);
         let all: Vec<f32> = self.gpu.read(&outputs, cores.len() * bytes as usize / 4).await?;
         outputs.destroy();
-        piece.destroy(self.gpu);
+        blocks.destroy(self.gpu);
         let mut all = all.chunks_exact(bytes as usize / 4);
         let expected = all.next().unwrap_or_default();
         let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, y| largest.max(y.abs()));
@@ -594,23 +598,27 @@ impl<'a> Bench<'a> {
 
     /// The product, and before it the rounding of x if the core wants that.
     fn dispatches(&self, core: Core, piece: &Piece) -> Vec<Dispatch> {
-        let params = ProductParams::new(self.config, 0, self.y_width, piece, self.choice.id);
+        let params = ProductParams::new(self.config, 0, self.y_width, 0, piece, self.choice.id);
         let uniform = |bytes: &[u8]| written_buffer(self.gpu, &self.scratch, bytes);
-        let (y, [k, v]) = (&self.y, &self.no_cache);
-        let mut x = [&self.x; 2];
-        let mut all = Vec::new();
+        let mut x = &self.x;
+        let mut x_scales = None;
+        let (mut all, mut groups) = (Vec::new(), Groups::default());
         let is_normalised = role(self.choice.id).1;
         if core.preparation(is_normalised).is_some() {
             let round_params = uniform(bytemuck::bytes_of(&RoundParams::new(&params)));
-            let parts = [&self.step_buffer, &round_params].into_iter().chain(x).chain(&self.rounded);
-            let parts = parts.map(|buffer| buffer.as_entire_buffer_binding());
-            all.extend(round(self.gpu, core, is_normalised, parts));
-            x = self.rounded.each_ref();
+            let [words, scales] = &self.rounded;
+            let parts = [&self.step_buffer, &round_params, x, &self.x, words, scales].map(whole);
+            all.extend(round(self.gpu, &mut groups, core, is_normalised, parts));
+            x = words;
+            x_scales = Some(whole(scales));
         }
         let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
         let uniform = uniform(bytemuck::bytes_of(&params));
-        let buffers = [&self.step_buffer, &uniform, x[0], x[1], &piece.quants, piece.aux(), &self.x, y, k, v];
-        let group = pipeline.bind(self.gpu, &buffers);
+        let inputs = [&self.step_buffer, &uniform, x, &self.x].map(whole);
+        let planes = [&piece.quants, piece.aux()].map(Part::clone);
+        let no_cache = core.has_all_epilogues().then(|| whole(&self.no_cache));
+        let others = [Some(whole(&self.y)), x_scales, no_cache].into_iter().flatten();
+        let group = groups.bind(self.gpu, &pipeline, inputs.into_iter().chain(planes).chain(others));
         all.push(Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) });
         all
     }

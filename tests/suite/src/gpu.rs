@@ -5,7 +5,8 @@
 use std::rc::Rc;
 
 use helium_webgpu::gpu::kernel::Kernel;
-use helium_webgpu::gpu::plan::{Dispatch, Extent, Plan, Step, Work};
+use helium_webgpu::gpu::part::whole;
+use helium_webgpu::gpu::plan::{Dispatch, Extent, Groups, Plan, Step, Work};
 use helium_webgpu::gpu::{Gpu, Offer};
 
 use crate::{open, text};
@@ -60,7 +61,7 @@ impl Runner {
     /// [`Runner::read`] reports.
     pub(crate) fn run(&self, kernel: &Kernel, buffers: &[&wgpu::Buffer], grid: [u32; 3]) {
         let pipeline = self.gpu.pipeline(kernel);
-        let group = pipeline.bind(&self.gpu, buffers);
+        let group = Groups::default().bind(&self.gpu, &pipeline, buffers.iter().copied().map(whole));
         let work = Work::default();
         let plan = Plan { dispatches: vec![Dispatch { work, pipeline, group, grid: grid.map(Extent::Fixed) }] };
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

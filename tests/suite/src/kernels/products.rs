@@ -314,6 +314,7 @@ struct Params {
     k_rows: u32,
     head_dim: u32,
     max_seq: u32,
+    n_first: u32,
 }
 
 impl Params {
@@ -331,10 +332,11 @@ impl Params {
             k_rows: 0,
             head_dim: 0,
             max_seq: 0,
+            n_first: 0,
         }
     }
 
-    fn words(&self, epilogue: Epilogue, has_norm: bool) -> [u32; 14] {
+    fn words(&self, epilogue: Epilogue, has_norm: bool, norm_at: usize) -> [u32; 16] {
         [
             self.n_chunks,
             self.n_rows,
@@ -350,6 +352,8 @@ impl Params {
             self.max_seq,
             epilogue as u32,
             has_norm.into(),
+            norm_at as u32,
+            self.n_first,
         ]
     }
 }
@@ -362,14 +366,23 @@ fn dispatch(
     input: &Input,
     params: &Params,
     pos: usize,
-    outputs: [&wgpu::Buffer; 4],
+    rope: &[f32],
+    [y, kv_cache]: [&wgpu::Buffer; 2],
 ) -> String {
     let Shape { n_rows: _, cols, first_row, n_tokens, first_token } = input.shape;
     let kernel = Kernel::product(core, weights.dtype, epilogue, has_norm);
+    // The angles, nothing, and the norm: without one nobody may read it.
+    let mut tables: Vec<u32> = bytemuck::cast_slice(rope).to_vec();
+    tables.resize((tables.len() + 4).next_multiple_of(4), POISON);
+    let norm_at = tables.len() / 4;
+    if has_norm {
+        tables.extend(bytemuck::cast_slice::<f32, u32>(&input.norm));
+    }
+    let tables = runner.storage("tables", &tables);
     // pos, n_tokens, first_token, slice_len
     let step = runner.uniform("step", &[pos as u32, n_tokens as u32, first_token as u32, 1]);
-    let params_buffer = runner.uniform("params", &params.words(epilogue, has_norm));
-    // Without a norm nobody may read one.
+    let params_buffer = runner.uniform("params", &params.words(epilogue, has_norm, norm_at));
+    // Nor here.
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
     let rounded = core.preparation(has_norm).map(|(kernel, block)| {
@@ -384,11 +397,13 @@ fn dispatch(
         runner.run(&kernel, &buffers, [1, n_blocks as u32, 1]);
         [words, scales]
     });
-    let [x, norm] = rounded.as_ref().map_or([&input.x_buffer, norm], <[wgpu::Buffer; 2]>::each_ref);
-    let inputs = [&step, &params_buffer, x, norm, &weights.quants, &weights.aux];
+    let (x, x_scales) = rounded.as_ref().map_or((&input.x_buffer, None), |[words, scales]| (words, Some(scales)));
+    let mut buffers = vec![&step, &params_buffer, x, &tables, &weights.quants, &weights.aux, y];
+    buffers.extend(x_scales);
+    buffers.extend((core.has_all_epilogues() || epilogue == Epilogue::Qkv).then_some(kv_cache));
     let step_values = Step { n_tokens: n_tokens as u32, ..Step::default() };
     let grid = core.grid(params.n_pairs).map(|extent| extent.resolve(&step_values));
-    runner.run(&kernel, &[&inputs[..], &outputs].concat(), grid);
+    runner.run(&kernel, &buffers, grid);
     let n_rows = weights.matrix.n_rows;
     let (kernel, role) = (kernel.label, epilogue.word());
     format!("{kernel} {role}, {n_rows} rows of {cols} from row {first_row} on, {n_tokens} tokens after {first_token}")
@@ -414,8 +429,8 @@ async fn plain(
     };
     let y = runner.floats("y", &before);
     let params = Params::new(weights, input, n_rows.div_ceil(2), y_stride);
-    let [no_rope, no_k, no_v] = no_qkv(runner);
-    let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, 9, [&no_rope, &y, &no_k, &no_v]);
+    let no_cache = runner.poisoned("no cache", 4);
+    let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, 9, &[], [&y, &no_cache]);
 
     let mut wanted: Vec<Want> = before.iter().map(|y| Want::Kept(y.to_bits())).collect();
     for (token, products) in input.expected(weights, has_norm, core).into_iter().enumerate() {
@@ -437,9 +452,8 @@ async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) 
     let y_stride = first_row + n_rows + 3;
     let y = runner.poisoned("y", n_tokens * y_stride);
     let params = Params::new(weights, input, n_rows, y_stride);
-    let [no_rope, no_k, no_v] = no_qkv(runner);
-    let what =
-        dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, [&no_rope, &y, &no_k, &no_v]);
+    let no_cache = runner.poisoned("no cache", 4);
+    let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, &[], [&y, &no_cache]);
 
     let mut wanted = untouched(n_tokens * y_stride);
     for (token, products) in input.expected(weights, true, core).into_iter().enumerate() {
@@ -449,11 +463,6 @@ async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) 
         }
     }
     check(&what, &runner.read(&y).await?, &wanted, |at| format!("y[{}, {}]", at / y_stride, at % y_stride))
-}
-
-/// What only QKV reads and writes.
-fn no_qkv(runner: &Runner) -> [wgpu::Buffer; 3] {
-    ["no rope", "no k_cache", "no v_cache"].map(|label| runner.poisoned(label, 4))
 }
 
 /// A piece of the fused QKV matrix, from one of its heads to its end.
@@ -487,13 +496,12 @@ async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &
     let angle = |i: usize| (i / n_angles) as f64 * THETA.powf(-2.0 * (i % n_angles) as f64 / head_dim as f64);
     let table: Vec<f32> =
         (0..max_seq * n_angles).map(angle).flat_map(|angle| [angle.cos() as f32, angle.sin() as f32]).collect();
-    let rope = runner.floats("rope", &table);
     // A head's f16 pairs in whole 16 bytes.
     let n_words = head_dim.next_multiple_of(8) / 2;
-    let cache_len = n_kv_heads * max_seq * n_words;
+    let cache_len = 2 * n_kv_heads * max_seq * n_words;
     let q_stride = (n_heads * head_dim).next_multiple_of(32);
     let q = runner.poisoned("q", n_tokens * q_stride);
-    let [k, v] = ["k_cache", "v_cache"].map(|label| runner.poisoned(label, cache_len));
+    let kv = runner.poisoned("kv_cache", cache_len);
     let params = Params {
         q_rows: (n_heads * head_dim) as u32,
         k_rows: (n_kv_heads * head_dim) as u32,
@@ -501,12 +509,11 @@ async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &
         max_seq: max_seq as u32,
         ..Params::new(&weights, &input, n_rows / 2, q_stride)
     };
-    let outputs = [&rope, &q, &k, &v];
-    let what = dispatch(runner, (core, Epilogue::Qkv, true), &weights, &input, &params, pos, outputs);
+    let what = dispatch(runner, (core, Epilogue::Qkv, true), &weights, &input, &params, pos, &table, [&q, &kv]);
     let what = format!("{what}, heads of {head_dim} at position {pos}");
 
     let mut wanted_q = untouched(n_tokens * q_stride);
-    let [mut wanted_k, mut wanted_v] = [untouched(cache_len), untouched(cache_len)];
+    let mut wanted_kv = untouched(cache_len);
     for (token, products) in input.expected(&weights, true, core).into_iter().enumerate() {
         let pos = pos + token;
         for (i, head_rows) in products.chunks_exact(head_dim).enumerate() {
@@ -518,23 +525,17 @@ async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &
                     let at = token * q_stride + head * head_dim + 2 * j;
                     wanted_q[at] = Want::Float(rotated[0]);
                     wanted_q[at + 1] = Want::Float(rotated[1]);
-                } else if head < n_heads + n_kv_heads {
-                    let at = ((head - n_heads) * max_seq + pos) * n_words + j;
-                    wanted_k[at] = Want::Halves(rotated.map(store::f16));
                 } else {
-                    let at = ((head - n_heads - n_kv_heads) * max_seq + pos) * n_words + j;
-                    wanted_v[at] = Want::Halves(pair.map(store::f16));
+                    let at = ((head - n_heads) * max_seq + pos) * n_words + j;
+                    let kept = if head < n_heads + n_kv_heads { rotated } else { pair };
+                    wanted_kv[at] = Want::Halves(kept.map(store::f16));
                 }
             }
         }
     }
     check(&what, &runner.read(&q).await?, &wanted_q, |at| format!("q[{}, {}]", at / q_stride, at % q_stride))?;
-    for (name, buffer, wanted) in [("k", &k, wanted_k), ("v", &v, wanted_v)] {
-        let place = |at: usize| {
-            let (row, word) = (at / n_words, at % n_words);
-            format!("word {word} of {name}_cache[{}, {}]", row / max_seq, row % max_seq)
-        };
-        check(&what, &runner.read(buffer).await?, &wanted, place)?;
-    }
-    Ok(())
+    check(&what, &runner.read(&kv).await?, &wanted_kv, |at| {
+        let (row, word) = (at / n_words, at % n_words);
+        format!("word {word} of kv_cache[{}, {}]", row / max_seq, row % max_seq)
+    })
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use super::Gpu;
 use super::plan::Extent;
+use super::tensor::PieceShape;
 use crate::format::Dtype;
 
 macro_rules! wgsl {
@@ -173,6 +174,17 @@ impl Core {
     pub fn takes(self, dtype: Dtype) -> bool {
         let has_four_bits = matches!(dtype, Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q4K);
         self.numbers().hold(dtype) && (self != Self::RowsI8 || has_four_bits)
+    }
+
+    /// Whether one dispatch can take two pieces of a matrix: rows of different types of quants that follow one another.
+    #[must_use]
+    pub fn takes_both(self, first: &PieceShape, second: &PieceShape) -> bool {
+        let dtypes = [first, second].map(|piece| piece.layout.dtype);
+        matches!(self, Self::MatVec(_))
+            && dtypes[0] != dtypes[1]
+            && dtypes.into_iter().all(|dtype| self.takes(dtype) && !dtype.is_float())
+            && first.layout.n_chunks == second.layout.n_chunks
+            && first.first_row + first.n_rows == second.first_row
     }
 
     /// Whether one kernel has all epilogues, with a norm and without, and the dispatch says which: for software adapters,

@@ -28,7 +28,7 @@ use super::{MAX_LOGITS, MIN_SLICE_LEN, max_batch, max_slices};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::gpu::kernel::{ATTENTION_ROWS, EMBED_CHUNKS, Epilogue, Kernel, Pipeline, attention_teams};
+use crate::gpu::kernel::{ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel, Pipeline, attention_teams};
 use crate::gpu::part::{Part, whole};
 use crate::gpu::plan::{Bound, Dispatch, Extent, Groups, Plan, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
@@ -49,42 +49,61 @@ pub(super) fn role(id: MatrixId) -> (Epilogue, bool) {
 pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result<()> {
     let config = blueprint.config()?;
     // Of every layer's the same but for types and shapes.
-    let mut needed: Vec<(MatrixId, &PieceShape)> = Vec::new();
+    let mut needed: Vec<(MatrixId, &[PieceShape])> = Vec::new();
     for (id, pieces) in blueprint.pieces() {
         let id = id.of_first_layer();
-        for piece in pieces {
-            let is_same = |(other, shape): &(MatrixId, &PieceShape)| {
-                *other == id && (shape.layout, shape.n_rows) == (piece.layout, piece.n_rows)
-            };
-            if !needed.iter().any(is_same) {
-                needed.push((id, piece));
-            }
+        if !needed.contains(&(id, pieces)) {
+            needed.push((id, pieces));
         }
     }
-    for (id, piece) in needed {
-        let dtype = piece.layout.dtype;
+    for (id, pieces) in needed {
         if id == MatrixId::Embedding {
-            gpu.compile(&Kernel::embed(dtype));
+            pieces.iter().for_each(|piece| gpu.compile(&Kernel::embed(piece.layout.dtype)));
         }
         if id == MatrixId::Embedding && !config.tie_word_embeddings {
             continue;
         }
-        let (epilogue, norm) = role(id);
         for count in [Count::One, Count::Many] {
-            let core = cores.get(count, piece);
-            gpu.compile(&Kernel::product(core, dtype, epilogue, norm));
-            if let Some((kernel, _)) = core.preparation(norm) {
-                gpu.compile(&kernel);
+            for (core, shapes) in shares(cores, count, pieces) {
+                gpu.compile(&product(core, &pieces[shapes], id));
+                if let Some((kernel, _)) = core.preparation(role(id).1) {
+                    gpu.compile(&kernel);
+                }
             }
         }
     }
     for is_single in [true, false] {
         gpu.compile(&attention(gpu, config, cores, is_single));
     }
-    for kernel in [combine(gpu), picker::kernel(gpu)] {
+    for kernel in combine(gpu, config).into_iter().chain([picker::kernel(gpu)]) {
         gpu.compile(&kernel);
     }
     Ok(())
+}
+
+/// How a matrix in `pieces` is shared out among dispatches: one takes a piece, or, so that a token has few, two neighbours
+/// of different types.
+fn shares(cores: &Cores, count: Count, pieces: &[PieceShape]) -> Vec<(Core, Range<usize>)> {
+    let mut all = Vec::new();
+    let mut next = 0;
+    while let Some(piece) = pieces.get(next) {
+        let core = cores.get(count, piece);
+        let joins = |other: &&PieceShape| count == Count::One && core.takes_both(piece, other);
+        let end = next + 1 + usize::from(pieces.get(next + 1).is_some_and(|other| joins(&other)));
+        all.push((core, next..end));
+        next = end;
+    }
+    all
+}
+
+/// The kernel for what a dispatch takes of a matrix.
+fn product(core: Core, pieces: &[PieceShape], id: MatrixId) -> Kernel {
+    let (epilogue, is_normalised) = role(id);
+    let dtype = |piece: &PieceShape| piece.layout.dtype;
+    match pieces {
+        [first, second] => Kernel::product_of_two(core, [dtype(first), dtype(second)], epilogue, is_normalised),
+        _ => Kernel::product(core, dtype(&pieces[0]), epilogue, is_normalised),
+    }
 }
 
 /// Query rows in a block of the attention: a token alone has no more than a group.
@@ -100,9 +119,11 @@ fn attention(gpu: &Gpu, config: &ModelConfig, cores: &Cores, is_single: bool) ->
     Kernel::attention(rows, vecs, cores.sharers(), teams)
 }
 
-/// The join of attention's slices: of few threads where the processor computes them one after another.
-fn combine(gpu: &Gpu) -> Kernel {
-    Kernel::attention_combine(if gpu.is_software() { 64 } else { 256 }, max_slices(gpu.is_software()))
+/// The join of attention's slices, if there may be several: of few threads where the processor computes them one after
+/// another.
+fn combine(gpu: &Gpu, config: &ModelConfig) -> Option<Kernel> {
+    let max_slices = max_slices(gpu.is_software(), config);
+    (max_slices > 1).then(|| Kernel::attention_combine(if gpu.is_software() { 64 } else { 256 }, max_slices))
 }
 
 /// `Params` of `shared/product.wgsl`.
@@ -128,17 +149,18 @@ pub(super) struct ProductParams {
 }
 
 impl ProductParams {
-    /// Those of a piece of the matrix `id`, with rows of the output `y_width` apart, and the norm's weights so many bytes
+    /// Those of a piece of the matrix `id`, or of two neighbours, with rows of the output `y_width` apart, and the norm's weights so many bytes
     /// from the beginning of the tables.
     pub(super) fn new(
         config: &ModelConfig,
         max_seq: usize,
         y_width: usize,
         norm_offset: u64,
-        piece: &Piece,
+        pieces: &[PieceShape],
         id: MatrixId,
     ) -> Self {
         let heads = config.n_heads * config.head_dim;
+        let (first, n_rows) = (&pieces[0], pieces.iter().map(|piece| piece.n_rows).sum::<usize>());
         let (epilogue, has_norm) = role(id);
         let cols = match id {
             MatrixId::AttnOut(_) => heads,
@@ -146,10 +168,10 @@ impl ProductParams {
             _ => config.hidden_size,
         };
         Self {
-            n_chunks: piece.shape.layout.n_chunks as u32,
-            n_rows: piece.shape.n_rows as u32,
-            n_pairs: piece.shape.n_rows.div_ceil(2) as u32,
-            first_row: piece.shape.first_row as u32,
+            n_chunks: first.layout.n_chunks as u32,
+            n_rows: n_rows as u32,
+            n_pairs: n_rows.div_ceil(2) as u32,
+            first_row: first.first_row as u32,
             x_stride: (padded(cols) / 4) as u32,
             y_stride: y_width as u32,
             cols: cols as u32,
@@ -161,7 +183,7 @@ impl ProductParams {
             epilogue: epilogue as u32,
             has_norm: has_norm.into(),
             norm_at: (norm_offset / 16) as u32,
-            n_first: 0,
+            n_first: first.n_rows as u32,
         }
     }
 }
@@ -359,7 +381,7 @@ impl Sizes {
     fn new(config: &ModelConfig, max_seq: usize, is_software: bool) -> Self {
         let max_batch = max_batch(is_software);
         let activation = |width: usize| (max_batch * padded(width) * 4) as u64;
-        let n_slices = max_seq.div_ceil(MIN_SLICE_LEN as usize).min(max_slices(is_software) as usize);
+        let n_slices = max_seq.div_ceil(MIN_SLICE_LEN as usize).min(max_slices(is_software, config) as usize);
         let widest = config.hidden_size.max(config.n_heads * config.head_dim).max(config.intermediate_size);
         Self {
             h: activation(config.hidden_size),
@@ -489,7 +511,8 @@ impl Recorder<'_> {
         };
         plan.dispatches.push(Dispatch { work, pipeline, group, grid });
 
-        let pipeline = self.gpu.pipeline(&combine(self.gpu));
+        let Some(combine) = combine(self.gpu, config) else { return };
+        let pipeline = self.gpu.pipeline(&combine);
         let params =
             CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
         let params = self.params.borrow_mut().add(&params);
@@ -499,23 +522,24 @@ impl Recorder<'_> {
         plan.dispatches.push(Dispatch { work: Work::default(), pipeline, group, grid });
     }
 
-    /// A dispatch for every piece of the matrix: none if the model does not have it.
-    fn product(&self, plan: &mut Plan, count: Count, product: &Product<'_>, id: MatrixId) -> Result<()> {
+    /// The dispatches of a product with the matrix: none if the model does not have it.
+    fn product(&self, plan: &mut Plan, count: Count, operands: &Product<'_>, id: MatrixId) -> Result<()> {
         let (epilogue, is_normalised) = role(id);
         let mut rounded_for = None;
-        for piece in self.weights.matrix(id) {
-            let dtype = piece.shape.layout.dtype;
-            let core = self.cores.get(count, &piece.shape);
-            let pipeline = self.gpu.pipeline(&Kernel::product(core, dtype, epilogue, is_normalised));
-            let Product { norm, y_width, .. } = *product;
-            let params = ProductParams::new(self.config, self.cache.max_seq(), y_width, norm.offset, piece, id);
-            let mut x = whole(product.x);
+        let pieces = self.weights.matrix(id);
+        let shapes: Vec<PieceShape> = pieces.iter().map(|piece| piece.shape).collect();
+        for (core, share) in shares(self.cores, count, &shapes) {
+            let (pieces, shapes) = (&pieces[share.clone()], &shapes[share]);
+            let pipeline = self.gpu.pipeline(&product(core, shapes, id));
+            let Product { norm, y_width, .. } = *operands;
+            let params = ProductParams::new(self.config, self.cache.max_seq(), y_width, norm.offset, shapes, id);
+            let mut x = whole(operands.x);
             let mut x_scales = None;
             if core.preparation(is_normalised).is_some() {
                 let [words, scales] = self.buffers.rounded.each_ref().map(whole);
                 if rounded_for.replace(core) != Some(core) {
                     let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
-                    let parts = [whole(product.step), uniform, x, norm.clone(), words.clone(), scales.clone()];
+                    let parts = [whole(operands.step), uniform, x, norm.clone(), words.clone(), scales.clone()];
                     let groups = &mut self.groups.borrow_mut();
                     plan.dispatches.extend(round(self.gpu, groups, core, is_normalised, parts));
                 }
@@ -524,18 +548,19 @@ impl Recorder<'_> {
             }
             let uniform = self.params.borrow_mut().add(&params);
             let cache = match epilogue {
-                Epilogue::Qkv => Some(product.cache.both.clone()),
+                Epilogue::Qkv => Some(operands.cache.both.clone()),
                 _ if core.has_all_epilogues() => Some(whole(&self.buffers.no_cache)),
                 _ => None,
             };
-            let inputs = [whole(product.step), uniform, x, self.weights.tables()?.clone()];
-            let planes = [&piece.quants, piece.aux()].map(Part::clone);
-            let others = [Some(whole(product.y)), x_scales, cache].into_iter().flatten();
-            let group = self.bind(&pipeline, inputs.into_iter().chain(planes).chain(others));
+            let inputs = [whole(operands.step), uniform, x, self.weights.tables()?.clone()];
+            let planes = |piece: &Piece| [piece.quants.clone(), piece.aux().clone()];
+            let others = [Some(whole(operands.y)), x_scales, cache].into_iter().flatten();
+            let parts = inputs.into_iter().chain(planes(&pieces[0])).chain(others);
+            let group = self.bind(&pipeline, parts.chain(pieces[1..].iter().flat_map(planes)));
             let work = Work {
                 role: if core.has_all_epilogues() { epilogue.word() } else { "" },
-                bytes: piece.shape.bytes(),
-                flops_per_token: 2 * (piece.shape.n_rows * params.cols as usize) as u64,
+                bytes: shapes.iter().map(PieceShape::bytes).sum(),
+                flops_per_token: 2 * u64::from(params.n_rows) * u64::from(params.cols),
                 ..Work::default()
             };
             let grid = core.grid(params.n_pairs);

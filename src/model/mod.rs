@@ -44,9 +44,11 @@ pub const MAX_LOGITS: usize = 32;
 /// Cached positions per slice of the attention while decoding, at least: as many as a workgroup takes at once.
 const MIN_SLICE_LEN: u32 = 256;
 
-/// Most slices of the attention while decoding, on a GPU, and where the processor computes them one after another.
+/// Most slices of the attention while decoding, on a GPU.
 const MAX_SLICES: u32 = 64;
-const MAX_SOFTWARE_SLICES: u32 = 16;
+
+/// Workgroups that attention should have on a software adapter: as many as such a processor computes at a time.
+const SOFTWARE_WORKGROUPS: u32 = 8;
 
 /// Tokens that a step takes at most.
 pub(crate) fn max_batch(is_software: bool) -> usize {
@@ -55,13 +57,13 @@ pub(crate) fn max_batch(is_software: bool) -> usize {
 
 /// Positions in a slice of a cache of `len`: few, so that many workgroups share it, but no more slices than are joined
 /// quickly.
-fn slice_len(is_software: bool, len: u32) -> u32 {
-    len.div_ceil(max_slices(is_software)).next_multiple_of(MIN_SLICE_LEN)
+fn slice_len(is_software: bool, config: &ModelConfig, len: u32) -> u32 {
+    len.div_ceil(max_slices(is_software, config)).next_multiple_of(MIN_SLICE_LEN)
 }
 
 /// Slices of the attention at most.
-fn max_slices(is_software: bool) -> u32 {
-    if is_software { MAX_SOFTWARE_SLICES } else { MAX_SLICES }
+fn max_slices(is_software: bool, config: &ModelConfig) -> u32 {
+    if is_software { SOFTWARE_WORKGROUPS.div_ceil(config.n_kv_heads as u32) } else { MAX_SLICES }
 }
 
 /// In the context: a token that the device chose and nobody has read yet. No vocabulary has it.
@@ -417,7 +419,7 @@ impl Model {
         let (pos, max_seq) = (self.cache.ids().len() as u32, self.cache.max_seq() as u32);
         let n_tokens = ids.map_or(1, <[u32]>::len) as u32;
         // Decoding spreads a long cache over more workgroups; a batch has enough of them.
-        let slice_len = if n_tokens == 1 { slice_len(self.gpu.is_software(), pos + 1) } else { max_seq };
+        let slice_len = if n_tokens == 1 { slice_len(self.gpu.is_software(), &self.config, pos + 1) } else { max_seq };
         let step = Step { pos, n_tokens, first_token: 0, slice_len };
         self.plans.write(&self.gpu, ids, &step, logits);
         step

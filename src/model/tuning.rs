@@ -598,7 +598,7 @@ impl<'a> Bench<'a> {
 
     /// The product, and before it the rounding of x if the core wants that.
     fn dispatches(&self, core: Core, piece: &Piece) -> Vec<Dispatch> {
-        let params = ProductParams::new(self.config, 0, self.y_width, 0, piece, self.choice.id);
+        let params = ProductParams::new(self.config, 0, self.y_width, 0, &[piece.shape], self.choice.id);
         let uniform = |bytes: &[u8]| written_buffer(self.gpu, &self.scratch, bytes);
         let mut x = &self.x;
         let mut x_scales = None;

@@ -38,6 +38,9 @@ pub(super) fn cases() -> Vec<Case> {
     }
     cases.push(Case::new("rows_shared", || rows_shared("rows_shared".into())));
     cases.push(Case::new("halve", halve));
+    for (name, numbers) in [("matvec_two_types", Numbers::F32), ("matvec_two_types_i8", Numbers::I8)] {
+        cases.push(Case::new(name, move || two_types(name.into(), numbers)));
+    }
     for (name, numbers) in [("matvec_workgroups", Numbers::F32), ("matvec_workgroups_i8", Numbers::I8)] {
         cases.push(Case::new(name, move || every_workgroup(name.into(), Dtype::Q4_0, numbers)));
     }
@@ -115,7 +118,7 @@ async fn every_shape(name: String, core: Core, dtype: Dtype) -> Outcome {
     for shape in shapes(core, dtype) {
         let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
         let input = Input::new(&runner, shape, &mut random);
-        plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+        plain(&runner, core, &[&weights], &input, Epilogue::Store, true, &mut random).await?;
     }
     Ok(())
 }
@@ -142,9 +145,9 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
                 (Epilogue::GateUp, true),
             ][which % 5];
             if is_fused {
-                gate_up(&runner, core, &weights, &input).await?;
+                gate_up(&runner, core, &[&weights], &input).await?;
             } else {
-                plain(&runner, core, &weights, &input, epilogue, has_norm, &mut random).await?;
+                plain(&runner, core, &[&weights], &input, epilogue, has_norm, &mut random).await?;
             }
         }
     }
@@ -158,7 +161,7 @@ async fn every_epilogue(name: String, core: Core, dtype: Dtype) -> Outcome {
         Heads { head_dim: 128, n_q: 3, n_kv: 1, first: 4, cols: widths[0], n_tokens: n_tokens[3], pos: 300 },
     ];
     for heads in &qkv_shapes {
-        qkv(&runner, core, dtype, heads, &mut random).await?;
+        qkv(&runner, core, &[dtype], heads, &mut random).await?;
     }
     Ok(())
 }
@@ -219,9 +222,38 @@ async fn rows_shared(name: String) -> Outcome {
                 let core = Core::Rows { tokens, sharers };
                 let weights = Weights::new(&runner, dtype, shape.n_rows, shape.cols, &mut random)?;
                 let input = Input::new(&runner, shape, &mut random);
-                plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+                plain(&runner, core, &[&weights], &input, Epilogue::Store, true, &mut random).await?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Matrices whose first rows are of another type than the others, which may begin within a workgroup.
+async fn two_types(name: String, numbers: Numbers) -> Outcome {
+    let core = Core::MatVec(MatVecShape { groups: 4, numbers, ..MatVecShape::default() });
+    let (runner, has_numbers) = runner(core).await?;
+    if !has_numbers {
+        return crate::left_out("this adapter has no dot4I8Packed");
+    }
+    let mut random = Random::new(&name);
+    for (dtypes, cols) in [
+        // As Q4_K_M and Q5_K_M have them; then types that share the function of their scales, and that do not.
+        ([Dtype::Q4K, Dtype::Q6K], 512),
+        ([Dtype::Q5K, Dtype::Q6K], 256),
+        ([Dtype::Q4K, Dtype::Q5K], 256),
+        ([Dtype::Q8_0, Dtype::Q4K], 256),
+        ([Dtype::Q5_0, Dtype::Q8_0], 96),
+        ([Dtype::Q4_0, Dtype::Q4_1], 160),
+    ] {
+        for [n_first, n_second] in [[2, 1], [12, 30], [64, 7]] {
+            let first = Weights::new(&runner, dtypes[0], n_first, cols, &mut random)?;
+            let second = Weights::new(&runner, dtypes[1], n_second, cols, &mut random)?;
+            let input = Input::new(&runner, Shape::new(n_first + n_second, cols, 5, 1, 1), &mut random);
+            plain(&runner, core, &[&first, &second], &input, Epilogue::Store, true, &mut random).await?;
+        }
+        let heads = Heads { head_dim: 20, n_q: 5, n_kv: 2, first: 1, cols, n_tokens: 1, pos: 7 };
+        qkv(&runner, core, &dtypes, &heads, &mut random).await?;
     }
     Ok(())
 }
@@ -251,7 +283,7 @@ async fn every_workgroup(name: String, dtype: Dtype, numbers: Numbers) -> Outcom
             }
             for joined in ways {
                 let core = Core::MatVec(MatVecShape { lanes, groups, pairs, tokens, joined, numbers });
-                plain(&runner, core, &weights, &input, Epilogue::Store, true, &mut random).await?;
+                plain(&runner, core, &[&weights], &input, Epilogue::Store, true, &mut random).await?;
             }
         }
     }
@@ -294,9 +326,10 @@ impl Input {
     }
 
     /// The product with `weights` that each token comes to.
-    fn expected(&self, weights: &Weights, has_norm: bool, core: Core) -> Vec<Vec<Bounded>> {
+    fn expected(&self, weights: &[&Weights], has_norm: bool, core: Core) -> Vec<Vec<Bounded>> {
         let norm = has_norm.then_some((&self.norm[..], self.eps));
-        self.x.chunks_exact(self.stride).map(|x| weights.matrix.product(x, norm, core.numbers())).collect()
+        let product = |x| weights.iter().flat_map(|weights| weights.matrix.product(x, norm, core.numbers())).collect();
+        self.x.chunks_exact(self.stride).map(product).collect()
     }
 }
 
@@ -318,10 +351,10 @@ struct Params {
 }
 
 impl Params {
-    fn new(weights: &Weights, input: &Input, n_pairs: usize, y_stride: usize) -> Self {
+    fn new(weights: &[&Weights], input: &Input, n_pairs: usize, y_stride: usize) -> Self {
         Self {
-            n_chunks: weights.n_chunks,
-            n_rows: weights.matrix.n_rows as u32,
+            n_chunks: weights[0].n_chunks,
+            n_rows: weights.iter().map(|weights| weights.matrix.n_rows as u32).sum(),
             n_pairs: n_pairs as u32,
             first_row: input.shape.first_row as u32,
             x_stride: input.stride as u32 / 4,
@@ -332,7 +365,7 @@ impl Params {
             k_rows: 0,
             head_dim: 0,
             max_seq: 0,
-            n_first: 0,
+            n_first: weights[0].matrix.n_rows as u32,
         }
     }
 
@@ -362,7 +395,7 @@ impl Params {
 fn dispatch(
     runner: &Runner,
     (core, epilogue, has_norm): (Core, Epilogue, bool),
-    weights: &Weights,
+    weights: &[&Weights],
     input: &Input,
     params: &Params,
     pos: usize,
@@ -370,7 +403,10 @@ fn dispatch(
     [y, kv_cache]: [&wgpu::Buffer; 2],
 ) -> String {
     let Shape { n_rows: _, cols, first_row, n_tokens, first_token } = input.shape;
-    let kernel = Kernel::product(core, weights.dtype, epilogue, has_norm);
+    let kernel = match weights {
+        [first, second] => Kernel::product_of_two(core, [first.dtype, second.dtype], epilogue, has_norm),
+        _ => Kernel::product(core, weights[0].dtype, epilogue, has_norm),
+    };
     // The angles, nothing, and the norm: without one nobody may read it.
     let mut tables: Vec<u32> = bytemuck::cast_slice(rope).to_vec();
     tables.resize((tables.len() + 4).next_multiple_of(4), POISON);
@@ -398,13 +434,14 @@ fn dispatch(
         [words, scales]
     });
     let (x, x_scales) = rounded.as_ref().map_or((&input.x_buffer, None), |[words, scales]| (words, Some(scales)));
-    let mut buffers = vec![&step, &params_buffer, x, &tables, &weights.quants, &weights.aux, y];
+    let mut buffers = vec![&step, &params_buffer, x, &tables, &weights[0].quants, &weights[0].aux, y];
     buffers.extend(x_scales);
     buffers.extend((core.has_all_epilogues() || epilogue == Epilogue::Qkv).then_some(kv_cache));
+    buffers.extend(weights[1..].iter().flat_map(|second| [&second.quants, &second.aux]));
     let step_values = Step { n_tokens: n_tokens as u32, ..Step::default() };
     let grid = core.grid(params.n_pairs).map(|extent| extent.resolve(&step_values));
     runner.run(&kernel, &buffers, grid);
-    let n_rows = weights.matrix.n_rows;
+    let n_rows = params.n_rows;
     let (kernel, role) = (kernel.label, epilogue.word());
     format!("{kernel} {role}, {n_rows} rows of {cols} from row {first_row} on, {n_tokens} tokens after {first_token}")
 }
@@ -413,7 +450,7 @@ fn dispatch(
 async fn plain(
     runner: &Runner,
     core: Core,
-    weights: &Weights,
+    weights: &[&Weights],
     input: &Input,
     epilogue: Epilogue,
     has_norm: bool,
@@ -447,7 +484,7 @@ async fn plain(
 }
 
 /// The rows of `weights` are those of the gate, then as many of up.
-async fn gate_up(runner: &Runner, core: Core, weights: &Weights, input: &Input) -> Outcome {
+async fn gate_up(runner: &Runner, core: Core, weights: &[&Weights], input: &Input) -> Outcome {
     let Shape { n_rows, first_row, n_tokens, .. } = input.shape;
     let y_stride = first_row + n_rows + 3;
     let y = runner.poisoned("y", n_tokens * y_stride);
@@ -476,15 +513,21 @@ struct Heads {
     pos: usize,
 }
 
-async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &mut Random) -> Outcome {
+/// With two types, those of the queries and of the rest.
+async fn qkv(runner: &Runner, core: Core, dtypes: &[Dtype], heads: &Heads, random: &mut Random) -> Outcome {
     const THETA: f64 = 20_000.0;
     let Heads { head_dim, n_q: n_heads, n_kv: n_kv_heads, first: first_head, cols, n_tokens, pos } = *heads;
     let n_rows = (n_heads + 2 * n_kv_heads - first_head) * head_dim;
     let shape = Shape::new(n_rows, cols, first_head * head_dim, n_tokens, 1);
-    let weights = Weights::new(runner, dtype, n_rows, cols, random)?;
+    let n_first = if dtypes.len() > 1 { (n_heads - first_head) * head_dim } else { n_rows };
+    let mut weights = Vec::new();
+    for (dtype, n_rows) in dtypes.iter().zip([n_first, n_rows - n_first]) {
+        weights.push(Weights::new(runner, *dtype, n_rows, cols, random)?);
+    }
+    let weights = &weights.iter().collect::<Vec<_>>()[..];
     let mut input = Input::new(runner, shape, random);
     // Keys and values must stay below 65504, where f16 ends, also when rotated and with the largest weights.
-    let products = input.expected(&weights, true, core).into_iter().flatten();
+    let products = input.expected(weights, true, core).into_iter().flatten();
     let largest = products.fold(0.0, |largest: f64, product| largest.max(product.value.abs()));
     for g in &mut input.norm {
         *g *= (30_000.0 / largest).min(1.0) as f32;
@@ -507,14 +550,14 @@ async fn qkv(runner: &Runner, core: Core, dtype: Dtype, heads: &Heads, random: &
         k_rows: (n_kv_heads * head_dim) as u32,
         head_dim: head_dim as u32,
         max_seq: max_seq as u32,
-        ..Params::new(&weights, &input, n_rows / 2, q_stride)
+        ..Params::new(weights, &input, n_rows / 2, q_stride)
     };
-    let what = dispatch(runner, (core, Epilogue::Qkv, true), &weights, &input, &params, pos, &table, [&q, &kv]);
+    let what = dispatch(runner, (core, Epilogue::Qkv, true), weights, &input, &params, pos, &table, [&q, &kv]);
     let what = format!("{what}, heads of {head_dim} at position {pos}");
 
     let mut wanted_q = untouched(n_tokens * q_stride);
     let mut wanted_kv = untouched(cache_len);
-    for (token, products) in input.expected(&weights, true, core).into_iter().enumerate() {
+    for (token, products) in input.expected(weights, true, core).into_iter().enumerate() {
         let pos = pos + token;
         for (i, head_rows) in products.chunks_exact(head_dim).enumerate() {
             let head = first_head + i;

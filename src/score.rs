@@ -62,6 +62,24 @@ pub async fn visit_logits(
     Ok(())
 }
 
+/// Runs `ids` from an empty context; returns the activation `name` at every position, `[ids.len(), width]`, and its width:
+/// see [`Model::tap`].
+///
+/// # Errors
+///
+/// As [`visit_logits`], and [`Error::InvalidArgument`] where the model has no such activation.
+pub async fn activation(model: &mut Model, ids: &[u32], name: &str) -> Result<(Vec<f32>, usize)> {
+    model.check_fits(ids)?;
+    model.truncate(0);
+    let (mut all, mut width) = (Vec::new(), 0);
+    for batch in ids.chunks(MAX_LOGITS) {
+        let values;
+        (values, width) = model.tap(batch, name).await?;
+        all.extend(values);
+    }
+    Ok((all, width))
+}
+
 /// Scores `ids`, with the `n_top` most probable tokens at each position.
 ///
 /// # Errors

@@ -166,6 +166,23 @@ pub struct Dispatch {
 pub struct Plan {
     /// The dispatches.
     pub dispatches: Vec<Dispatch>,
+    /// What can be read between them.
+    pub taps: Vec<Tap>,
+}
+
+/// An activation, and when it is there.
+#[derive(Debug)]
+pub struct Tap {
+    /// What it is called.
+    pub name: String,
+    /// How many dispatches come before.
+    pub n_dispatches: usize,
+    /// `[n_tokens, stride]` f32, of which the first `width` of a row are it.
+    pub buffer: wgpu::Buffer,
+    /// Its numbers for a token.
+    pub width: usize,
+    /// Numbers from one token to the next.
+    pub stride: usize,
 }
 
 impl Dispatch {
@@ -206,5 +223,16 @@ impl Plan {
     /// Encodes the dispatches that are not empty in `step`; returns how many there were.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> usize {
         self.dispatches.iter().filter(|dispatch| dispatch.encode(pass, step)).count()
+    }
+
+    /// Notes that what was recorded so far computes an activation, in rows of `width` that are `stride` apart.
+    pub fn add_tap(&mut self, name: String, buffer: &wgpu::Buffer, width: usize, stride: usize) {
+        self.taps.push(Tap { name, n_dispatches: self.dispatches.len(), buffer: buffer.clone(), width, stride });
+    }
+
+    /// The activation of that name.
+    #[must_use]
+    pub fn tap(&self, name: &str) -> Option<&Tap> {
+        self.taps.iter().find(|tap| tap.name == name)
     }
 }

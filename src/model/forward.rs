@@ -426,6 +426,7 @@ impl Recorder<'_> {
         let (b, config) = (self.buffers, self.config);
         let mut plan = Plan::default();
         self.embed(&mut plan);
+        plan.add_tap("embedding".into(), &b.h, config.hidden_size, padded(config.hidden_size));
         for layer in 0..config.n_layers {
             let attn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::AttnNorm))?;
             let ffn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
@@ -433,16 +434,22 @@ impl Recorder<'_> {
             let product = |plan: &mut Plan, x, norm, id, y, y_width| {
                 self.product(plan, count, &Product { x, norm, step: &b.step, y, y_width, cache }, id)
             };
-            let heads = padded(config.n_heads * config.head_dim);
-            let hidden = padded(config.hidden_size);
-            let mlp = padded(config.intermediate_size);
-            product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &b.q, heads)?;
+            let [heads, hidden, mlp] = [config.n_heads * config.head_dim, config.hidden_size, config.intermediate_size];
+            let tap = |plan: &mut Plan, name, buffer, width| {
+                plan.add_tap(format!("layers.{layer}.{name}"), buffer, width, padded(width))
+            };
+            product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &b.q, padded(heads))?;
+            tap(&mut plan, "queries", &b.q, heads);
             self.attention(&mut plan, count == Count::One, layer);
-            product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &b.h, hidden)?;
-            product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &b.act, mlp)?;
-            product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &b.act, mlp)?;
-            product(&mut plan, &b.h, ffn_norm, MatrixId::Up(layer), &b.act, mlp)?;
-            product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &b.h, hidden)?;
+            tap(&mut plan, "attention", &b.attn, heads);
+            product(&mut plan, &b.attn, attn_norm, MatrixId::AttnOut(layer), &b.h, padded(hidden))?;
+            tap(&mut plan, "middle", &b.h, hidden);
+            product(&mut plan, &b.h, ffn_norm, MatrixId::GateUp(layer), &b.act, padded(mlp))?;
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Gate(layer), &b.act, padded(mlp))?;
+            product(&mut plan, &b.h, ffn_norm, MatrixId::Up(layer), &b.act, padded(mlp))?;
+            tap(&mut plan, "mlp", &b.act, mlp);
+            product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &b.h, padded(hidden))?;
+            tap(&mut plan, "output", &b.h, hidden);
         }
         Ok(plan)
     }

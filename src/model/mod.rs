@@ -25,7 +25,7 @@ pub use weights::Weights;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::plan::Step;
+use crate::gpu::plan::{Dispatch, Step};
 use crate::gpu::tensor::Piece;
 use crate::sampler::Sampling;
 
@@ -343,6 +343,45 @@ impl Model {
         let traced = traced.collect();
         self.end_step(Some(ids));
         Ok(traced)
+    }
+
+    /// Runs `ids` as [`Model::step`] does; returns what an activation on the way is for each, and how many numbers that are.
+    /// Their names: `embedding`, and of every layer `layers.N.queries` (after `RoPE`), `.attention` (before its output
+    /// projection), `.middle` (the residual stream after attention), `.mlp` (before down) and `.output`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where there is none of that name, else as [`Model::step`].
+    pub async fn tap(&mut self, ids: &[u32], name: &str) -> Result<(Vec<f32>, usize)> {
+        use wgpu::BufferUsages as Usage;
+        self.check_step(ids, &(0..0))?;
+        let (step, n_layers) = (self.begin_step(Some(ids), &(0..0)), self.config.n_layers);
+        let (plan, _) = self.plans.plans(&step, 0);
+        let tap = plan.tap(name).ok_or_else(|| {
+            Error::InvalidArgument(format!(
+                "there is no activation {name:?}; this model has embedding, and layers.N.queries, layers.N.attention, \
+                 layers.N.middle, layers.N.mlp and layers.N.output with N from 0 to {}",
+                n_layers - 1
+            ))
+        })?;
+        let bytes = (ids.len() * tap.stride * 4) as u64;
+        let staging = self.gpu.uncounted("tap", bytes, Usage::COPY_DST | Usage::MAP_READ);
+        let mut encoder = self.encoder();
+        let encode = |encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch]| {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            dispatches.iter().filter(|dispatch| dispatch.encode(&mut pass, &step)).count()
+        };
+        let (before, after) = plan.dispatches.split_at(tap.n_dispatches);
+        let n_before = encode(&mut encoder, before);
+        encoder.copy_buffer_to_buffer(&tap.buffer, 0, &staging, 0, bytes);
+        self.n_dispatches = n_before + encode(&mut encoder, after);
+        self.gpu.queue.submit([encoder.finish()]);
+        let rows: Vec<f32> = self.gpu.read(&staging, ids.len() * tap.stride).await?;
+        staging.destroy();
+        let width = tap.width;
+        let values = rows.chunks_exact(tap.stride).flat_map(|row| &row[..width]).copied().collect();
+        self.end_step(Some(ids));
+        Ok((values, width))
     }
 
     /// Waits for the logits that the last step submitted: `[n, vocab_size]`.

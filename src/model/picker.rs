@@ -115,7 +115,7 @@ impl Picker {
         let group = Groups::default().bind(gpu, &pipeline, parts);
         let work = Work { bytes: 4 * vocab_size as u64, ..Work::default() };
         let dispatch = Dispatch { work, pipeline, group, grid: [Extent::Fixed(1); 3] };
-        let plan = Plan { dispatches: vec![dispatch] };
+        let plan = Plan { dispatches: vec![dispatch], ..Plan::default() };
         Self { params, uniform, biases, counts, pick, plan, idle: Vec::new() }
     }
 

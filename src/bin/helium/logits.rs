@@ -1,4 +1,4 @@
-//! `helium logits`: tokens enter, a .npy file with the logits at each of them leaves.
+//! `helium logits`: tokens enter, a .npy file with the logits at each of them leaves, or with an activation on the way.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use helium_webgpu::Error;
-use helium_webgpu::score::visit_logits;
+use helium_webgpu::score::{activation, visit_logits};
 
 use crate::args::{GpuArgs, Input, ModelArgs};
 use crate::output;
 
-/// Write the logits at every position to a .npy file, float32 [n, vocab].
+/// Write the logits at every position to a .npy file, float32 [n, vocab], or with --tap an activation, float32 [n, width].
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -21,6 +21,10 @@ pub(crate) struct Args {
     /// The .npy file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Write this activation instead: embedding, or of layer N layers.N.queries (after RoPE), layers.N.attention (before the
+    /// output projection), layers.N.middle (after attention), layers.N.mlp (before down) or layers.N.output
+    #[arg(long, value_name = "NAME")]
+    tap: Option<String>,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -33,13 +37,14 @@ impl Args {
             // Before the work: a folder that cannot be written should not cost it.
             let mut file = NewFile::create(&self.out)?;
             let mut model = self.gpu.load(&files).await?;
-            file.write(&npy_header(ids.len(), model.config().vocab_size))?;
-            visit_logits(&mut model, &ids, |_, row| {
-                // A .npy file says that it is little-endian, whatever this machine is.
-                let bytes: Vec<u8> = row.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-                file.write(&bytes).map(ControlFlow::Continue)
-            })
-            .await?;
+            if let Some(name) = &self.tap {
+                let (values, width) = activation(&mut model, &ids, name).await?;
+                file.write(&npy_header(ids.len(), width))?;
+                file.write_row(&values)?;
+            } else {
+                file.write(&npy_header(ids.len(), model.config().vocab_size))?;
+                visit_logits(&mut model, &ids, |_, row| file.write_row(row).map(ControlFlow::Continue)).await?;
+            }
             Ok(file.finish()?)
         })
     }
@@ -88,6 +93,12 @@ impl NewFile {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
+    }
+
+    /// Writes numbers: a .npy file says that it is little-endian, whatever this machine is.
+    fn write_row(&mut self, row: &[f32]) -> Result<(), Error> {
+        let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.write(&bytes)
     }
 
     fn finish(mut self) -> Result<(), Error> {

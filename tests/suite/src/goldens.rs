@@ -2,14 +2,17 @@
 //! folders and GGUF files, whole and in small portions, with and without optional features.
 
 use helium_webgpu::config::ModelConfig;
+use helium_webgpu::format::{Dtype, Progress, parse_header};
 use helium_webgpu::gpu::Gpu;
+use helium_webgpu::gpu::kernel::Numbers;
 use helium_webgpu::loader::{LoadOptions, Loader};
 use helium_webgpu::model::{Kernels, Model};
-use helium_webgpu::score::visit_logits;
+use helium_webgpu::score::{activation, visit_logits};
 use serde::Deserialize;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use crate::reference::product::Matrix;
 use crate::{Case, Outcome, open, text};
 
 /// Largest difference of a logit. Keys and values rounded to f16 move some by up to 0.019 by themselves
@@ -97,7 +100,84 @@ pub(crate) fn cases() -> Vec<Case> {
     // What an adapter offers changes the kernels, not the formats, and software adapters compile it slowly: few of each.
     let offered = of(&["llama_bf16", "gguf_Q4_0"]).map(|golden| case(golden, "_offered", Kernels::Exact));
     let rounded = of(&["gguf_Q4_0", "gguf_K"]).map(|golden| case(golden, "_rounded", Kernels::Rounded));
-    plain.chain(offered).chain(rounded).collect()
+    let taps = Case::new("golden_taps", taps);
+    plain.chain(offered).chain(rounded).chain([taps]).collect()
+}
+
+/// Activations obey the equations of `forward.rs`, computed from one another and the file's weights in f64: in a step of
+/// several tokens, and in steps of one, which have other kernels.
+async fn taps() -> Outcome {
+    let golden = GOLDENS.iter().find(|golden| golden.name == "gguf_F32").ok_or("the golden is gone")?;
+    let (_, bytes) = golden.files[0];
+    let Progress::Done(header) = parse_header("model.gguf", bytes, None).map_err(text)? else {
+        return Err("the header is not all there".into());
+    };
+    let tensor = |name: &str| -> Result<(&[u8], usize, usize), String> {
+        let tensor = header.tensor(name).ok_or_else(|| format!("there is no tensor {name}"))?;
+        let (n_rows, cols) = (tensor.rows() as usize, tensor.cols() as usize);
+        Ok((&bytes[tensor.offset as usize..tensor.end() as usize], n_rows, cols))
+    };
+    let floats = |name: &str| tensor(name).map(|(bytes, ..)| bytemuck::pod_collect_to_vec::<u8, f32>(bytes));
+    let matrix =
+        |name: &str| tensor(name).and_then(|(bytes, rows, cols)| Matrix::decode(Dtype::F32, bytes, rows, cols));
+
+    let mut model = load(golden, open(true).await?, Kernels::Baseline, usize::MAX).await?;
+    let expected: Expected = serde_json::from_str(golden.expected).map_err(|error| error.to_string())?;
+    let eps = model.config().norm_eps;
+    let (embedding, n_layers) = (floats("token_embd.weight")?, model.config().n_layers);
+    for ids in [&expected.ids[..8], &expected.ids[..1]] {
+        let mut before: Vec<f32> = Vec::new();
+        for layer in 0..n_layers {
+            let weight = |name: &str| format!("blk.{layer}.{name}.weight");
+            let [mut h, mut queries, mut attention, mut middle, mut mlp, mut output] = [const { Vec::new() }; 6];
+            let names =
+                ["queries", "attention", "middle", "mlp", "output"].map(|name| format!("layers.{layer}.{name}"));
+            let first = "embedding".to_owned();
+            let places = [&mut h, &mut queries, &mut attention, &mut middle, &mut mlp, &mut output];
+            for (name, place) in [&first].into_iter().chain(&names).zip(places) {
+                *place = activation(&mut model, ids, name).await.map_err(text)?.0;
+            }
+            if layer == 0 {
+                let width = h.len() / ids.len();
+                let rows = ids.iter().flat_map(|id| &embedding[*id as usize * width..(*id as usize + 1) * width]);
+                near("embedding", &h, &rows.map(|x| f64::from(*x)).collect::<Vec<_>>())?;
+            } else {
+                h = before;
+            }
+            let norms = [floats(&weight("attn_norm"))?, floats(&weight("ffn_norm"))?];
+            let product = |name: &str, x: &[f32], norm: Option<&[f32]>| -> Result<Vec<f64>, String> {
+                let (matrix, norm) = (matrix(&weight(name))?, norm.map(|norm| (norm, eps)));
+                let rows = x.chunks_exact(x.len() / ids.len());
+                Ok(rows.flat_map(|x| matrix.product(x, norm, Numbers::F32)).map(|y| y.value).collect())
+            };
+            // A rotation leaves the length of a pair.
+            let length = |pair: &[f64]| pair[0].hypot(pair[1]);
+            let rotated: Vec<f32> = queries.chunks_exact(2).map(|pair| pair[0].hypot(pair[1])).collect();
+            let expected = product("attn_q", &h, Some(&norms[0]))?;
+            near(&names[0], &rotated, &expected.chunks_exact(2).map(length).collect::<Vec<_>>())?;
+            let sum = |x: &[f32], y: Vec<f64>| x.iter().zip(y).map(|(x, y)| f64::from(*x) + y).collect::<Vec<_>>();
+            near(&names[2], &middle, &sum(&h, product("attn_output", &attention, None)?))?;
+            let gate = product("ffn_gate", &middle, Some(&norms[1]))?;
+            let up = product("ffn_up", &middle, Some(&norms[1]))?;
+            let gated = gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up);
+            near(&names[3], &mlp, &gated.collect::<Vec<_>>())?;
+            near(&names[4], &output, &sum(&middle, product("ffn_down", &mlp, None)?))?;
+            before = output;
+        }
+    }
+    let unknown = activation(&mut model, &[1], "layers.99.mlp").await.err().ok_or("layers.99.mlp is there")?;
+    if unknown.code() == "invalid-argument" { Ok(()) } else { Err(format!("layers.99.mlp: {unknown}")) }
+}
+
+/// f32 sums of some hundred products, each rounded by 6e-8 of the largest.
+fn near(name: &str, found: &[f32], expected: &[f64]) -> Outcome {
+    let largest = expected.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+    let is_near = |(found, expected): (&f32, &f64)| (f64::from(*found) - expected).abs() <= 1e-5 * largest;
+    match found.iter().zip(expected).position(|pair| !is_near(pair)) {
+        _ if found.len() != expected.len() => Err(format!("{name}: {} numbers, not {}", found.len(), expected.len())),
+        Some(at) => Err(format!("{name}: number {at} is {}, expected {}", found[at], expected[at])),
+        None => Ok(()),
+    }
 }
 
 async fn check(golden: &'static Golden, kernels: Kernels) -> Outcome {

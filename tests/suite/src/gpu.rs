@@ -63,7 +63,10 @@ impl Runner {
         let pipeline = self.gpu.pipeline(kernel);
         let group = Groups::default().bind(&self.gpu, &pipeline, buffers.iter().copied().map(whole));
         let work = Work::default();
-        let plan = Plan { dispatches: vec![Dispatch { work, pipeline, group, grid: grid.map(Extent::Fixed) }] };
+        let plan = Plan {
+            dispatches: vec![Dispatch { work, pipeline, group, grid: grid.map(Extent::Fixed) }],
+            ..Plan::default()
+        };
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         plan.encode(&mut pass, &Step::default());

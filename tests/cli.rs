@@ -282,10 +282,25 @@ fn logits_of_a_folder_with_shards() {
     check_logits("helium_f32_gqa", &["--limits", "adapter", "--features", "auto"]);
 }
 
+/// More tokens than a step takes, of which one activation is as wide as the MLP.
+#[test]
+fn an_activation_in_place_of_logits() {
+    let folder = Folder::new("tap");
+    let (model, out) = (golden("gguf_F32"), folder.path("mlp.npy"));
+    let ids = vec!["5"; 40].join(",");
+    succeed(&["logits", &model, "--ids", &ids, "--tap", "layers.1.mlp", "--out", &out]);
+    let (rows, cols, values) = read_npy(&out);
+    let inspected: serde_json::Value = serde_json::from_str(&succeed(&["inspect", &model, "--json"])).unwrap();
+    let width = inspected["config"]["intermediate_size"].as_u64().unwrap() as usize;
+    assert_eq!((rows, cols), (40, width));
+    assert!(values.iter().all(|value| value.is_finite()) && values.iter().any(|value| *value != 0.0));
+}
+
 #[test]
 fn a_failed_logits_run_leaves_no_file() {
     let folder = Folder::new("logits-failed");
     let (model, out) = (golden("gguf_Q8_0"), folder.path("logits.npy"));
+    fail(1, &["logits", &model, "--ids", "1", "--tap", "mlp", "--out", &out], &["mlp", "layers.N.attention"]);
     fail(1, &["logits", &model, "--ids", "1,999999", "--out", &out], &["999999", "vocabulary"]);
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "files left");
     let out = folder.path("missing/logits.npy");

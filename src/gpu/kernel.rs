@@ -30,6 +30,8 @@ const ENABLE_SUBGROUPS: Option<&str> = if cfg!(target_arch = "wasm32") { Some("e
 enum Binding {
     /// `var<uniform>`
     Uniform,
+    /// The same, of which every step may have its own; always the first.
+    Step,
     /// The same, in which every dispatch has its own.
     Params,
     /// `var<storage, read>`
@@ -41,12 +43,12 @@ enum Binding {
     /// The same, of which every layer has its own.
     WriteLayer,
 }
-use Binding::{Params, Read, ReadLayer, Uniform, Write, WriteLayer};
+use Binding::{Params, Read, ReadLayer, Step, Uniform, Write, WriteLayer};
 
 impl Binding {
     /// Whether its offset is given with each dispatch instead of being bound.
     fn has_offset(self) -> bool {
-        matches!(self, Params | ReadLayer | WriteLayer)
+        matches!(self, Step | Params | ReadLayer | WriteLayer)
     }
 }
 
@@ -164,7 +166,7 @@ impl Core {
             label: if norm { format!("{word}_norm") } else { word.into() },
             files: written(files),
             constants: vec![("NORM", norm.into())],
-            bindings: numbered([Uniform, Params, Read, ReadLayer, Write, Write]),
+            bindings: numbered([Step, Params, Read, ReadLayer, Write, Write]),
         };
         Some((kernel, block))
     }
@@ -401,7 +403,7 @@ impl Kernel {
             constants.push(("EPILOGUE", (epilogue as u32).into()));
         }
         // See shared/product.wgsl, shared/store_qkv.wgsl and shared/two_types.wgsl.
-        let mut bindings = numbered([Uniform, Params, Read, Read, ReadLayer, ReadLayer, Write]);
+        let mut bindings = numbered([Step, Params, Read, Read, ReadLayer, ReadLayer, Write]);
         if is_prepared {
             bindings.push((7, Read));
         }
@@ -444,7 +446,7 @@ impl Kernel {
         let teams = if teams > 1 { format!("x{teams}") } else { String::new() };
         let label = format!("attention_{rows}x{head_vecs}{teams}{}", shared_word(sharers));
         files.push(wgsl!("attention"));
-        let bindings = numbered([Uniform, Params, Read, ReadLayer, ReadLayer, Write, Write]);
+        let bindings = numbered([Step, Params, Read, ReadLayer, ReadLayer, Write, Write]);
         Self { label, files: written(files), constants, bindings }
     }
 
@@ -459,7 +461,7 @@ impl Kernel {
                 ("PARTS", if threads > 64 { threads.into() } else { 1.0 }),
                 ("MOST", most.into()),
             ],
-            bindings: numbered([Uniform, Params, Read, Write]),
+            bindings: numbered([Step, Params, Read, Write]),
         }
     }
 
@@ -658,6 +660,11 @@ impl Pipeline {
         self.bindings.iter().map(|(_, kind)| kind.has_offset())
     }
 
+    /// Whether it reads the numbers of a step.
+    pub(super) fn has_step(&self) -> bool {
+        self.bindings.iter().any(|(_, kind)| *kind == Step)
+    }
+
     /// Binds parts of buffers, in the order of the bindings.
     pub(super) fn bind<'a>(
         &self,
@@ -697,7 +704,7 @@ fn layout(device: &wgpu::Device, label: Option<&str>, bindings: &[(u32, Binding)
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
                 ty: match kind {
-                    Uniform | Params => wgpu::BufferBindingType::Uniform,
+                    Uniform | Step | Params => wgpu::BufferBindingType::Uniform,
                     Read | ReadLayer => wgpu::BufferBindingType::Storage { read_only: true },
                     Write | WriteLayer => wgpu::BufferBindingType::Storage { read_only: false },
                 },

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
-use super::Gpu;
 use super::kernel::Pipeline;
 use super::part::Part;
+use super::{BINDING_ALIGNMENT, Gpu};
 
 /// The uniform that every kernel of a step reads: `Step` in the shaders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -24,6 +24,13 @@ pub struct Step {
 }
 
 impl Step {
+    /// Which of the steps in a buffer it is, [`BINDING_ALIGNMENT`] apart: a single token's is at its position, so that
+    /// nothing need be written while decoding, and any other is the last.
+    #[must_use]
+    pub fn slot(&self, last: u32) -> u32 {
+        if self.n_tokens == 1 { self.pos } else { last }
+    }
+
     /// Slices that attention makes of the cache in this step.
     #[must_use]
     pub fn n_slices(&self) -> u32 {
@@ -96,9 +103,8 @@ impl Work {
     }
 }
 
-/// Most bindings of a kernel whose offsets change from layer to layer: WebGPU allows so many of storage, and the
-/// parameters.
-const MAX_OFFSETS: usize = 5;
+/// Most bindings of a kernel whose offsets change: WebGPU allows so many of storage, and the step and the parameters.
+const MAX_OFFSETS: usize = 6;
 
 /// What a dispatch is bound to.
 #[derive(Clone, Debug)]
@@ -106,12 +112,8 @@ pub struct Bound {
     group: wgpu::BindGroup,
     offsets: [u32; MAX_OFFSETS],
     n_offsets: usize,
-}
-
-impl Bound {
-    fn offsets(&self) -> &[u32] {
-        &self.offsets[..self.n_offsets]
-    }
+    /// Of a dispatch that reads its step from a buffer of many: that of longer steps.
+    last_slot: Option<u32>,
 }
 
 /// Bind groups. What wgpu does for a dispatch grows with the number of those that there are, since a processor's caches
@@ -144,7 +146,7 @@ impl Groups {
                 place.insert(group).clone()
             }
         };
-        Bound { group, offsets, n_offsets }
+        Bound { group, offsets, n_offsets, last_slot: None }
     }
 }
 
@@ -203,18 +205,22 @@ impl Dispatch {
     /// Encodes it, unless it is empty in `step`; returns whether it did.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> bool {
         let Some(grid) = self.workgroups(step) else { return false };
-        self.encode_grid(pass, grid);
+        let mut offsets = self.group.offsets;
+        if let Some(last) = self.group.last_slot {
+            offsets[0] = step.slot(last) * BINDING_ALIGNMENT as u32;
+        }
+        self.encode_grid(pass, grid, &offsets);
         true
     }
 
     /// Encodes its first workgroup.
     pub fn encode_one(&self, pass: &mut wgpu::ComputePass<'_>) {
-        self.encode_grid(pass, [1; 3]);
+        self.encode_grid(pass, [1; 3], &self.group.offsets);
     }
 
-    fn encode_grid(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3]) {
+    fn encode_grid(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3], offsets: &[u32; MAX_OFFSETS]) {
         pass.set_pipeline(&self.pipeline.compiled);
-        pass.set_bind_group(0, &self.group.group, self.group.offsets());
+        pass.set_bind_group(0, &self.group.group, &offsets[..self.group.n_offsets]);
         pass.dispatch_workgroups(x, y, z);
     }
 }
@@ -223,6 +229,13 @@ impl Plan {
     /// Encodes the dispatches that are not empty in `step`; returns how many there were.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> usize {
         self.dispatches.iter().filter(|dispatch| dispatch.encode(pass, step)).count()
+    }
+
+    /// Has all dispatches find their step in a buffer of many, whose last is for those of several tokens: see [`Step::slot`].
+    pub fn set_slots(&mut self, last: u32) {
+        for dispatch in self.dispatches.iter_mut().filter(|dispatch| dispatch.pipeline.has_step()) {
+            dispatch.group.last_slot = Some(last);
+        }
     }
 
     /// Notes that what was recorded so far computes an activation, in rows of `width` that are `stride` apart.

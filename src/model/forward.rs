@@ -24,15 +24,15 @@ use super::picker::{self, Picker};
 use super::rounding::{RoundParams, round, rounded_bytes};
 use super::tuning::{Cores, Count};
 use super::weights::{Weights, rope_bytes};
-use super::{MAX_LOGITS, MIN_SLICE_LEN, max_batch, max_slices};
+use super::{MAX_LOGITS, MIN_SLICE_LEN, max_batch, max_slices, step_of_one};
 use crate::config::{LayerWeight, ModelConfig, WeightId};
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::gpu::kernel::{ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel, Pipeline, attention_teams};
 use crate::gpu::part::{Part, whole};
 use crate::gpu::plan::{Bound, Dispatch, Extent, Groups, Plan, Step, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::uniforms::Uniforms;
+use crate::gpu::{BINDING_ALIGNMENT, Gpu};
 
 /// What is done with a product with a matrix, and whether x is normalised first.
 pub(super) fn role(id: MatrixId) -> (Epilogue, bool) {
@@ -233,7 +233,7 @@ struct Buffers {
     logits: wgpu::Buffer,    // [MAX_LOGITS, vocab_size]
     staging: wgpu::Buffer,   // the same, mappable
     no_cache: wgpu::Buffer,  // in the place of keys and values where a kernel that has all epilogues writes none
-    step: wgpu::Buffer,      // Step
+    steps: wgpu::Buffer,     // [max_seq] Step of a token at each position, then one of several tokens
     head_step: wgpu::Buffer, // Step of the output projection
     /// x rounded, for kernels that want it so: words, and their scales.
     rounded: [wgpu::Buffer; 2],
@@ -248,6 +248,8 @@ pub(super) struct Plans {
     many: Plan,
     head_few: Plan,
     head_many: Plan,
+    /// Which of the steps on the device is that of several tokens.
+    last_slot: u32,
     /// What the device has as `head_step`.
     head_step: Cell<Step>,
 }
@@ -265,10 +267,20 @@ impl Plans {
         let params = RefCell::new(Uniforms::new(gpu));
         let groups = RefCell::default();
         let recorder = Recorder { gpu, config, weights, cache, cores, buffers: &buffers, params, groups };
+        let last_slot = cache.max_seq() as u32;
         let (few, head_few) = (recorder.forward(Count::One)?, recorder.head(Count::One)?);
         let (many, head_many) = (recorder.forward(Count::Many)?, recorder.head(Count::Many)?);
         recorder.params.into_inner().write();
-        Ok(Self { vocab_size: config.vocab_size, few, many, head_few, head_many, buffers, head_step: Cell::default() })
+        Ok(Self {
+            vocab_size: config.vocab_size,
+            last_slot,
+            few,
+            many,
+            head_few,
+            head_many,
+            buffers,
+            head_step: Cell::default(),
+        })
     }
 
     /// Writes what a step reads: `ids`, or without any the one on the device, which the last choice left there, and
@@ -277,7 +289,10 @@ impl Plans {
         if let Some(ids) = ids {
             gpu.queue.write_buffer(&self.buffers.ids, 0, bytemuck::cast_slice(ids));
         }
-        gpu.queue.write_buffer(&self.buffers.step, 0, bytemuck::bytes_of(step));
+        if step.n_tokens > 1 {
+            let at = u64::from(step.slot(self.last_slot)) * BINDING_ALIGNMENT;
+            gpu.queue.write_buffer(&self.buffers.steps, at, bytemuck::bytes_of(step));
+        }
         let head = Step { pos: 0, n_tokens: logits.len() as u32, first_token: logits.start as u32, slice_len: 1 };
         // While decoding always the same.
         if self.head_step.replace(head) != head {
@@ -346,7 +361,9 @@ impl Buffers {
     fn new(gpu: &Gpu, config: &ModelConfig, max_seq: usize) -> Self {
         use wgpu::BufferUsages as Usage;
         let sizes = Sizes::new(config, max_seq, gpu.is_software());
-        let step = || gpu.uniform("step", &Step::default());
+        let usage = Usage::UNIFORM | Usage::COPY_DST;
+        let steps = gpu.buffer("steps", steps_bytes(max_seq), usage);
+        gpu.queue.write_buffer(&steps, 0, &steps_of_one(gpu.is_software(), config, max_seq));
         Self {
             ids: gpu.storage("ids", (max_batch(gpu.is_software()) * 4) as u64),
             h: gpu.storage("h", sizes.h),
@@ -357,11 +374,33 @@ impl Buffers {
             logits: gpu.storage("logits", sizes.logits),
             staging: gpu.buffer("logits staging", sizes.logits, Usage::MAP_READ | Usage::COPY_DST),
             no_cache: gpu.storage("no cache", 4),
-            step: step(),
-            head_step: step(),
+            steps,
+            head_step: gpu.uniform("head step", &Step::default()),
             rounded: sizes.rounded.map(|bytes| gpu.storage("rounded", bytes)),
         }
     }
+}
+
+impl Buffers {
+    /// The first step; dispatches have an offset to theirs.
+    fn a_step(&self) -> Part {
+        whole(&self.steps).part(0, size_of::<Step>() as u64)
+    }
+}
+
+/// Bytes of the steps on the device.
+fn steps_bytes(max_seq: usize) -> u64 {
+    (max_seq as u64 + 1) * BINDING_ALIGNMENT
+}
+
+/// The steps of a token at each position.
+fn steps_of_one(is_software: bool, config: &ModelConfig, max_seq: usize) -> Vec<u8> {
+    let mut all = Vec::with_capacity(steps_bytes(max_seq) as usize);
+    for pos in 0..max_seq as u32 {
+        all.extend_from_slice(bytemuck::bytes_of(&step_of_one(is_software, config, pos)));
+        all.resize(all.len().next_multiple_of(BINDING_ALIGNMENT as usize), 0);
+    }
+    all
 }
 
 /// Bytes of the larger [`Buffers`].
@@ -404,6 +443,7 @@ pub(super) fn activation_bytes(config: &ModelConfig, max_seq: usize, is_software
         + sizes.act
         + 2 * sizes.logits
         + rope_bytes(config, max_seq)
+        + steps_bytes(max_seq)
         + sizes.rounded.iter().sum::<u64>()
 }
 
@@ -432,7 +472,7 @@ impl Recorder<'_> {
             let ffn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
             let cache = &self.cache.layers()[layer];
             let product = |plan: &mut Plan, x, norm, id, y, y_width| {
-                self.product(plan, count, &Product { x, norm, step: &b.step, y, y_width, cache }, id)
+                self.product(plan, count, &Product { x, norm, step: &b.a_step(), y, y_width, cache }, id)
             };
             let [heads, hidden, mlp] = [config.n_heads * config.head_dim, config.hidden_size, config.intermediate_size];
             let tap = |plan: &mut Plan, name, buffer, width| {
@@ -451,6 +491,7 @@ impl Recorder<'_> {
             product(&mut plan, &b.act, ffn_norm, MatrixId::Down(layer), &b.h, padded(hidden))?;
             tap(&mut plan, "output", &b.h, hidden);
         }
+        plan.set_slots(self.cache.max_seq() as u32);
         Ok(plan)
     }
 
@@ -462,7 +503,7 @@ impl Recorder<'_> {
         let y_width = self.config.vocab_size;
         let mut plan = Plan::default();
         let cache = &self.cache.layers()[0];
-        let product = Product { x: &b.h, norm, step: &b.head_step, y: &b.logits, y_width, cache };
+        let product = Product { x: &b.h, norm, step: &whole(&b.head_step), y: &b.logits, y_width, cache };
         self.product(&mut plan, count, &product, id)?;
         Ok(plan)
     }
@@ -507,7 +548,7 @@ impl Recorder<'_> {
         };
         let pipeline = self.gpu.pipeline(&attention(self.gpu, config, self.cores, is_single));
         let params = self.params.borrow_mut().add(&params);
-        let inputs = [whole(&b.step), params, whole(&b.q), cache.k.clone(), cache.v.clone()];
+        let inputs = [b.a_step(), params, whole(&b.q), cache.k.clone(), cache.v.clone()];
         let group = self.bind(&pipeline, inputs.into_iter().chain([&b.attn, &b.slices].map(whole)));
         let blocks = Extent::Tokens { each: n_groups, block: rows };
         let grid = [Extent::Fixed(config.n_kv_heads as u32), blocks, Extent::Slices];
@@ -523,7 +564,7 @@ impl Recorder<'_> {
         let params =
             CombineParams { n_heads: config.n_heads as u32, head_dim: config.head_dim as u32, stride, unused: 0 };
         let params = self.params.borrow_mut().add(&params);
-        let parts = [whole(&b.step), params, whole(&b.slices), whole(&b.attn)];
+        let parts = [b.a_step(), params, whole(&b.slices), whole(&b.attn)];
         let group = self.bind(&pipeline, parts);
         let grid = [Extent::Fixed(config.n_heads as u32), Extent::TokensIfSliced, Extent::Fixed(1)];
         plan.dispatches.push(Dispatch { work: Work::default(), pipeline, group, grid });
@@ -546,7 +587,7 @@ impl Recorder<'_> {
                 let [words, scales] = self.buffers.rounded.each_ref().map(whole);
                 if rounded_for.replace(core) != Some(core) {
                     let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
-                    let parts = [whole(operands.step), uniform, x, norm.clone(), words.clone(), scales.clone()];
+                    let parts = [operands.step.clone(), uniform, x, norm.clone(), words.clone(), scales.clone()];
                     let groups = &mut self.groups.borrow_mut();
                     plan.dispatches.extend(round(self.gpu, groups, core, is_normalised, parts));
                 }
@@ -559,7 +600,7 @@ impl Recorder<'_> {
                 _ if core.has_all_epilogues() => Some(whole(&self.buffers.no_cache)),
                 _ => None,
             };
-            let inputs = [whole(operands.step), uniform, x, self.weights.tables()?.clone()];
+            let inputs = [operands.step.clone(), uniform, x, self.weights.tables()?.clone()];
             let planes = |piece: &Piece| [piece.quants.clone(), piece.aux().clone()];
             let others = [Some(whole(operands.y)), x_scales, cache].into_iter().flatten();
             let parts = inputs.into_iter().chain(planes(&pieces[0])).chain(others);
@@ -586,7 +627,7 @@ struct Product<'a> {
     x: &'a wgpu::Buffer,
     /// Not read where x is not normalised.
     norm: &'a Part,
-    step: &'a wgpu::Buffer,
+    step: &'a Part,
     y: &'a wgpu::Buffer,
     y_width: usize,
     /// Not read where it is not QKV.

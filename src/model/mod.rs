@@ -61,6 +61,11 @@ fn slice_len(is_software: bool, config: &ModelConfig, len: u32) -> u32 {
     len.div_ceil(max_slices(is_software, config)).next_multiple_of(MIN_SLICE_LEN)
 }
 
+/// The step of a token at `pos`.
+fn step_of_one(is_software: bool, config: &ModelConfig, pos: u32) -> Step {
+    Step { pos, n_tokens: 1, first_token: 0, slice_len: slice_len(is_software, config, pos + 1) }
+}
+
 /// Slices of the attention at most.
 fn max_slices(is_software: bool, config: &ModelConfig) -> u32 {
     if is_software { SOFTWARE_WORKGROUPS.div_ceil(config.n_kv_heads as u32) } else { MAX_SLICES }
@@ -458,8 +463,11 @@ impl Model {
         let (pos, max_seq) = (self.cache.ids().len() as u32, self.cache.max_seq() as u32);
         let n_tokens = ids.map_or(1, <[u32]>::len) as u32;
         // Decoding spreads a long cache over more workgroups; a batch has enough of them.
-        let slice_len = if n_tokens == 1 { slice_len(self.gpu.is_software(), &self.config, pos + 1) } else { max_seq };
-        let step = Step { pos, n_tokens, first_token: 0, slice_len };
+        let step = if n_tokens == 1 {
+            step_of_one(self.gpu.is_software(), &self.config, pos)
+        } else {
+            Step { pos, n_tokens, first_token: 0, slice_len: max_seq }
+        };
         self.plans.write(&self.gpu, ids, &step, logits);
         step
     }

@@ -24,7 +24,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Which of the steps in a buffer it is, [`BINDING_ALIGNMENT`] apart: a single token's is at its position, so that
+    /// Which of the steps in a buffer it is, 256 bytes apart: a single token's is at its position, so that
     /// nothing need be written while decoding, and any other is the last.
     #[must_use]
     pub fn slot(&self, last: u32) -> u32 {
@@ -128,7 +128,7 @@ impl Groups {
     ///
     /// # Panics
     ///
-    /// When more of them than [`MAX_OFFSETS`] may have other offsets: kernels do not.
+    /// When more of them than six may have other offsets: kernels do not.
     pub fn bind(&mut self, gpu: &Gpu, pipeline: &Pipeline, parts: impl IntoIterator<Item = Part>) -> Bound {
         let mut parts: Vec<Part> = parts.into_iter().collect();
         let (mut offsets, mut n_offsets) = ([0; MAX_OFFSETS], 0);

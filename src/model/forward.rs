@@ -58,7 +58,9 @@ pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result
     }
     for (id, pieces) in needed {
         if id == MatrixId::Embedding {
-            pieces.iter().for_each(|piece| gpu.compile(&Kernel::embed(piece.layout.dtype)));
+            for piece in pieces {
+                gpu.compile(&Kernel::embed(piece.layout.dtype));
+            }
         }
         if id == MatrixId::Embedding && !config.tie_word_embeddings {
             continue;
@@ -476,7 +478,7 @@ impl Recorder<'_> {
             };
             let [heads, hidden, mlp] = [config.n_heads * config.head_dim, config.hidden_size, config.intermediate_size];
             let tap = |plan: &mut Plan, name, buffer, width| {
-                plan.add_tap(format!("layers.{layer}.{name}"), buffer, width, padded(width))
+                plan.add_tap(format!("layers.{layer}.{name}"), buffer, width, padded(width));
             };
             product(&mut plan, &b.h, attn_norm, MatrixId::Qkv(layer), &b.q, padded(heads))?;
             tap(&mut plan, "queries", &b.q, heads);

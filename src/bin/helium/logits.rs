@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// The .npy file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Write this activation instead: embedding, or of layer N layers.N.queries (after RoPE), layers.N.attention (before the
+    /// Write this activation instead: embedding, or of layer N layers.N.queries (rotated), layers.N.attention (before the
     /// output projection), layers.N.middle (after attention), layers.N.mlp (before down) or layers.N.output
     #[arg(long, value_name = "NAME")]
     tap: Option<String>,

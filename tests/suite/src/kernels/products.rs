@@ -398,8 +398,7 @@ fn dispatch(
     weights: &[&Weights],
     input: &Input,
     params: &Params,
-    pos: usize,
-    rope: &[f32],
+    (pos, angles): (usize, &[f32]),
     [y, kv_cache]: [&wgpu::Buffer; 2],
 ) -> String {
     let Shape { n_rows: _, cols, first_row, n_tokens, first_token } = input.shape;
@@ -408,7 +407,7 @@ fn dispatch(
         _ => Kernel::product(core, weights[0].dtype, epilogue, has_norm),
     };
     // The angles, nothing, and the norm: without one nobody may read it.
-    let mut tables: Vec<u32> = bytemuck::cast_slice(rope).to_vec();
+    let mut tables: Vec<u32> = bytemuck::cast_slice(angles).to_vec();
     tables.resize((tables.len() + 4).next_multiple_of(4), POISON);
     let norm_at = tables.len() / 4;
     if has_norm {
@@ -467,7 +466,7 @@ async fn plain(
     let y = runner.floats("y", &before);
     let params = Params::new(weights, input, n_rows.div_ceil(2), y_stride);
     let no_cache = runner.poisoned("no cache", 4);
-    let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, 9, &[], [&y, &no_cache]);
+    let what = dispatch(runner, (core, epilogue, has_norm), weights, input, &params, (9, &[]), [&y, &no_cache]);
 
     let mut wanted: Vec<Want> = before.iter().map(|y| Want::Kept(y.to_bits())).collect();
     for (token, products) in input.expected(weights, has_norm, core).into_iter().enumerate() {
@@ -490,7 +489,7 @@ async fn gate_up(runner: &Runner, core: Core, weights: &[&Weights], input: &Inpu
     let y = runner.poisoned("y", n_tokens * y_stride);
     let params = Params::new(weights, input, n_rows, y_stride);
     let no_cache = runner.poisoned("no cache", 4);
-    let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, 9, &[], [&y, &no_cache]);
+    let what = dispatch(runner, (core, Epilogue::GateUp, true), weights, input, &params, (9, &[]), [&y, &no_cache]);
 
     let mut wanted = untouched(n_tokens * y_stride);
     for (token, products) in input.expected(weights, true, core).into_iter().enumerate() {
@@ -552,7 +551,7 @@ async fn qkv(runner: &Runner, core: Core, dtypes: &[Dtype], heads: &Heads, rando
         max_seq: max_seq as u32,
         ..Params::new(weights, &input, n_rows / 2, q_stride)
     };
-    let what = dispatch(runner, (core, Epilogue::Qkv, true), weights, &input, &params, pos, &table, [&q, &kv]);
+    let what = dispatch(runner, (core, Epilogue::Qkv, true), weights, &input, &params, (pos, &table), [&q, &kv]);
     let what = format!("{what}, heads of {head_dim} at position {pos}");
 
     let mut wanted_q = untouched(n_tokens * q_stride);

@@ -546,8 +546,7 @@ fn unpacking(dtype: Dtype) -> Vec<&'static str> {
     [common_files(&[dtype]), dtype_files(dtype)].concat()
 }
 
-/// The files that unpack two dtypes of quants: `shared/two_types.wgsl` says which one a row is of, and calls functions
-/// that have the same names in both.
+/// The files that unpack two dtypes of quants, either with names of its own: `shared/two_types.wgsl` chooses by the row.
 fn unpacking_of_two(dtypes: [Dtype; 2]) -> Vec<Cow<'static, str>> {
     const OWN: [&str; 6] = ["weights32", "scales", "quants8", "quants", "aux", "Aux"];
     let [first, second] = dtypes.map(|dtype| dtype_files(dtype).into_iter());

@@ -1,5 +1,5 @@
-//! Parts of buffers. What the device does for every step, and wgpu for every dispatch, grows with the number of buffers, so
-//! that what is as large as weights are shares few.
+//! Parts of buffers. What wgpu does for a dispatch grows with the number of buffers that there are, so that weights and
+//! the KV cache share few.
 
 use std::num::NonZero;
 

@@ -41,11 +41,7 @@ pub async fn visit_logits(
     ids: &[u32],
     mut visit: impl FnMut(usize, &[f32]) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    if ids.is_empty() {
-        return Err(Error::InvalidArgument("there are no tokens to score".into()));
-    }
-    model.check_fits(ids)?;
-    model.truncate(0);
+    begin(model, ids)?;
     let vocab_size = model.config().vocab_size;
     let mut pos = 0;
     // As many tokens as logits are read at once: a longer step would gain little beside the reading.
@@ -69,8 +65,7 @@ pub async fn visit_logits(
 ///
 /// As [`visit_logits`], and [`Error::InvalidArgument`] where the model has no such activation.
 pub async fn activation(model: &mut Model, ids: &[u32], name: &str) -> Result<(Vec<f32>, usize)> {
-    model.check_fits(ids)?;
-    model.truncate(0);
+    begin(model, ids)?;
     let (mut all, mut width) = (Vec::new(), 0);
     for batch in ids.chunks(MAX_LOGITS) {
         let values;
@@ -78,6 +73,16 @@ pub async fn activation(model: &mut Model, ids: &[u32], name: &str) -> Result<(V
         all.extend(values);
     }
     Ok((all, width))
+}
+
+/// Checks `ids`, and empties the context for them.
+fn begin(model: &mut Model, ids: &[u32]) -> Result<()> {
+    if ids.is_empty() {
+        return Err(Error::InvalidArgument("there are no tokens to score".into()));
+    }
+    model.check_fits(ids)?;
+    model.truncate(0);
+    Ok(())
 }
 
 /// Scores `ids`, with the `n_top` most probable tokens at each position.

@@ -282,11 +282,11 @@ fn logits_of_a_folder_with_shards() {
     check_logits("helium_f32_gqa", &["--limits", "adapter", "--features", "auto"]);
 }
 
-/// More tokens than a step takes, of which one activation is as wide as the MLP.
+/// More tokens than a step takes; the MLP has a width of its own, and rows on the device that are longer.
 #[test]
 fn an_activation_in_place_of_logits() {
     let folder = Folder::new("tap");
-    let (model, out) = (golden("gguf_F32"), folder.path("mlp.npy"));
+    let (model, out) = (golden("heads5"), folder.path("mlp.npy"));
     let ids = vec!["5"; 40].join(",");
     succeed(&["logits", &model, "--ids", &ids, "--tap", "layers.1.mlp", "--out", &out]);
     let (rows, cols, values) = read_npy(&out);

@@ -1,5 +1,5 @@
 //! A plan: dispatches recorded once with their bind groups, replayed for every step. What changes between
-//! steps is a small uniform and the size of some grids.
+//! steps is where they find a small uniform, and the size of some grids.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,8 +24,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// Which of the steps in a buffer it is, 256 bytes apart: a single token's is at its position, so that
-    /// nothing need be written while decoding, and any other is the last.
+    /// Which of the steps in a buffer it is, 256 bytes apart: a single token's is at its position, so that nothing need be
+    /// written while decoding, and any other is the last.
     #[must_use]
     pub fn slot(&self, last: u32) -> u32 {
         if self.n_tokens == 1 { self.pos } else { last }
@@ -103,7 +103,7 @@ impl Work {
     }
 }
 
-/// Most bindings of a kernel whose offsets change: WebGPU allows so many of storage, and the step and the parameters.
+/// Most bindings of a kernel whose offsets change: the step, the parameters, and four of storage, which WebGPU allows.
 const MAX_OFFSETS: usize = 6;
 
 /// What a dispatch is bound to.

@@ -105,7 +105,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Activations obey the equations of `forward.rs`, computed from one another and the file's weights in f64: in a step of
-/// several tokens, and in steps of one, which have other kernels.
+/// several tokens, and in one of a single token, which has other kernels.
 async fn taps() -> Outcome {
     let golden = GOLDENS.iter().find(|golden| golden.name == "gguf_F32").ok_or("the golden is gone")?;
     let (_, bytes) = golden.files[0];

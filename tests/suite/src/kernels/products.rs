@@ -417,7 +417,7 @@ fn dispatch(
     // pos, n_tokens, first_token, slice_len
     let step = runner.uniform("step", &[pos as u32, n_tokens as u32, first_token as u32, 1]);
     let params_buffer = runner.uniform("params", &params.words(epilogue, has_norm, norm_at));
-    // Nor here.
+    // What prepares x has the norm by itself, and without one nobody may read it there either.
     let no_norm = runner.poisoned("no norm", 4);
     let norm = if has_norm { &input.norm_buffer } else { &no_norm };
     let rounded = core.preparation(has_norm).map(|(kernel, block)| {

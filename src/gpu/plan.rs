@@ -1,6 +1,7 @@
 //! A plan: dispatches recorded once with their bind groups, replayed for every step. What changes between
 //! steps is where they find a small uniform, and the size of some grids.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
@@ -129,8 +130,13 @@ impl Groups {
     /// # Panics
     ///
     /// When more of them than six may have other offsets: kernels do not.
-    pub fn bind(&mut self, gpu: &Gpu, pipeline: &Pipeline, parts: impl IntoIterator<Item = Part>) -> Bound {
-        let mut parts: Vec<Part> = parts.into_iter().collect();
+    pub fn bind<P: Borrow<Part>>(
+        &mut self,
+        gpu: &Gpu,
+        pipeline: &Pipeline,
+        parts: impl IntoIterator<Item = P>,
+    ) -> Bound {
+        let mut parts: Vec<Part> = parts.into_iter().map(|part| part.borrow().clone()).collect();
         let (mut offsets, mut n_offsets) = ([0; MAX_OFFSETS], 0);
         for (part, is_dynamic) in parts.iter_mut().zip(pipeline.have_offsets()) {
             if is_dynamic {
@@ -202,33 +208,47 @@ impl Dispatch {
         grid.iter().all(|n| *n > 0).then_some(grid)
     }
 
-    /// Encodes it, unless it is empty in `step`; returns whether it did.
-    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> bool {
-        let Some(grid) = self.workgroups(step) else { return false };
-        let mut offsets = self.group.offsets;
-        if let Some(last) = self.group.last_slot {
-            offsets[0] = step.slot(last) * BINDING_ALIGNMENT as u32;
-        }
-        self.encode_grid(pass, grid, &offsets);
-        true
-    }
-
     /// Encodes its first workgroup.
     pub fn encode_one(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline.compiled);
         self.encode_grid(pass, [1; 3], &self.group.offsets);
     }
 
     fn encode_grid(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3], offsets: &[u32; MAX_OFFSETS]) {
-        pass.set_pipeline(&self.pipeline.compiled);
         pass.set_bind_group(0, &self.group.group, &offsets[..self.group.n_offsets]);
         pass.dispatch_workgroups(x, y, z);
     }
 }
 
+/// Encodes those of the dispatches that are not empty in `step`, into a pass that has no pipeline yet or none of theirs;
+/// returns how many there were.
+pub fn encode<'a>(
+    pass: &mut wgpu::ComputePass<'_>,
+    dispatches: impl IntoIterator<Item = &'a Dispatch>,
+    step: &Step,
+) -> usize {
+    let mut n_dispatches = 0;
+    // Set but once for neighbours that share it, as products of software adapters do.
+    let mut last: Option<&Rc<Pipeline>> = None;
+    for dispatch in dispatches {
+        let Some(grid) = dispatch.workgroups(step) else { continue };
+        if !last.replace(&dispatch.pipeline).is_some_and(|last| Rc::ptr_eq(last, &dispatch.pipeline)) {
+            pass.set_pipeline(&dispatch.pipeline.compiled);
+        }
+        let mut offsets = dispatch.group.offsets;
+        if let Some(last) = dispatch.group.last_slot {
+            offsets[0] = step.slot(last) * BINDING_ALIGNMENT as u32;
+        }
+        dispatch.encode_grid(pass, grid, &offsets);
+        n_dispatches += 1;
+    }
+    n_dispatches
+}
+
 impl Plan {
     /// Encodes the dispatches that are not empty in `step`; returns how many there were.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> usize {
-        self.dispatches.iter().filter(|dispatch| dispatch.encode(pass, step)).count()
+        encode(pass, &self.dispatches, step)
     }
 
     /// Has all dispatches find their step in a buffer of many, whose last is for those of several tokens: see [`Step::slot`].

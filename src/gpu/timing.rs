@@ -3,7 +3,7 @@
 use web_time::Instant;
 
 use super::Gpu;
-use super::plan::{Dispatch, Step};
+use super::plan::{Dispatch, Step, encode};
 use crate::error::Result;
 
 /// Most passes that are timed at once: WebGPU allows 4096 queries in a set.
@@ -47,9 +47,7 @@ impl Gpu {
             });
             let mut pass =
                 encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("timed"), timestamp_writes });
-            for dispatch in dispatches {
-                dispatch.encode(&mut pass, step);
-            }
+            encode(&mut pass, dispatches.iter().copied(), step);
         }
         encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
         encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, bytes);
@@ -73,9 +71,7 @@ impl Gpu {
         for (step, dispatches) in passes {
             let encode = |encoder: &mut wgpu::CommandEncoder| {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for dispatch in dispatches {
-                    dispatch.encode(&mut pass, step);
-                }
+                encode(&mut pass, dispatches.iter().copied(), step);
             };
             seconds.push((self.clocked(&encode).await? - round_trip).max(0.0));
         }

@@ -21,7 +21,7 @@ use bytemuck::{Pod, Zeroable};
 use super::blueprint::{Blueprint, MatrixId};
 use super::cache::{Cache, LayerCache, head_vecs};
 use super::picker::{self, Picker};
-use super::rounding::{RoundParams, round, rounded_bytes};
+use super::product::{self, Product, ProductParams, role, rounded_bytes};
 use super::tuning::{Cores, Count};
 use super::weights::{Weights, rope_bytes};
 use super::{MAX_LOGITS, MIN_SLICE_LEN, max_batch, max_slices, step_of_one};
@@ -30,20 +30,9 @@ use crate::error::Result;
 use crate::gpu::kernel::{ATTENTION_ROWS, Core, EMBED_CHUNKS, Epilogue, Kernel, Pipeline, attention_teams};
 use crate::gpu::part::{Part, whole};
 use crate::gpu::plan::{Bound, Dispatch, Extent, Groups, Plan, Step, Work};
-use crate::gpu::tensor::{Piece, PieceShape, padded};
+use crate::gpu::tensor::{PieceShape, padded};
 use crate::gpu::uniforms::Uniforms;
 use crate::gpu::{BINDING_ALIGNMENT, Gpu};
-
-/// What is done with a product with a matrix, and whether x is normalised first.
-pub(super) fn role(id: MatrixId) -> (Epilogue, bool) {
-    match id {
-        MatrixId::Embedding | MatrixId::Output | MatrixId::Gate(_) => (Epilogue::Store, true),
-        MatrixId::Qkv(_) => (Epilogue::Qkv, true),
-        MatrixId::GateUp(_) => (Epilogue::GateUp, true),
-        MatrixId::Up(_) => (Epilogue::Gate, true),
-        MatrixId::AttnOut(_) | MatrixId::Down(_) => (Epilogue::Add, false),
-    }
-}
 
 /// Has the device compile what the model will need, so that it does so while weights are still on their way.
 pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result<()> {
@@ -67,7 +56,7 @@ pub(crate) fn compile(gpu: &Gpu, blueprint: &Blueprint, cores: &Cores) -> Result
         }
         for count in [Count::One, Count::Many] {
             for (core, shapes) in shares(cores, count, pieces) {
-                gpu.compile(&product(core, &pieces[shapes], id));
+                gpu.compile(&product::kernel(core, &pieces[shapes], id));
                 if let Some((kernel, _)) = core.preparation(role(id).1) {
                     gpu.compile(&kernel);
                 }
@@ -98,16 +87,6 @@ fn shares(cores: &Cores, count: Count, pieces: &[PieceShape]) -> Vec<(Core, Rang
     all
 }
 
-/// The kernel for what a dispatch takes of a matrix.
-fn product(core: Core, pieces: &[PieceShape], id: MatrixId) -> Kernel {
-    let (epilogue, is_normalised) = role(id);
-    let dtype = |piece: &PieceShape| piece.layout.dtype;
-    match pieces {
-        [first, second] => Kernel::product_of_two(core, [dtype(first), dtype(second)], epilogue, is_normalised),
-        _ => Kernel::product(core, dtype(&pieces[0]), epilogue, is_normalised),
-    }
-}
-
 /// Query rows in a block of the attention: a token alone has no more than a group.
 fn attention_rows(config: &ModelConfig, is_single: bool) -> u32 {
     let n_groups = (config.n_heads / config.n_kv_heads) as u32;
@@ -126,68 +105,6 @@ fn attention(gpu: &Gpu, config: &ModelConfig, cores: &Cores, is_single: bool) ->
 fn combine(gpu: &Gpu, config: &ModelConfig) -> Option<Kernel> {
     let max_slices = max_slices(gpu.is_software(), config);
     (max_slices > 1).then(|| Kernel::attention_combine(if gpu.is_software() { 64 } else { 256 }, max_slices))
-}
-
-/// `Params` of `shared/product.wgsl`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(super) struct ProductParams {
-    pub(super) n_chunks: u32,
-    n_rows: u32,
-    pub(super) n_pairs: u32,
-    first_row: u32,
-    pub(super) x_stride: u32,
-    y_stride: u32,
-    pub(super) cols: u32,
-    pub(super) eps: f32,
-    q_rows: u32,
-    k_rows: u32,
-    head_dim: u32,
-    max_seq: u32,
-    epilogue: u32,
-    has_norm: u32,
-    norm_at: u32,
-    n_first: u32,
-}
-
-impl ProductParams {
-    /// Those of a piece of the matrix `id`, or of two neighbours, with rows of the output `y_width` apart, and the norm's weights so many bytes
-    /// from the beginning of the tables.
-    pub(super) fn new(
-        config: &ModelConfig,
-        max_seq: usize,
-        y_width: usize,
-        norm_offset: u64,
-        pieces: &[PieceShape],
-        id: MatrixId,
-    ) -> Self {
-        let heads = config.n_heads * config.head_dim;
-        let (first, n_rows) = (&pieces[0], pieces.iter().map(|piece| piece.n_rows).sum::<usize>());
-        let (epilogue, has_norm) = role(id);
-        let cols = match id {
-            MatrixId::AttnOut(_) => heads,
-            MatrixId::Down(_) => config.intermediate_size,
-            _ => config.hidden_size,
-        };
-        Self {
-            n_chunks: first.layout.n_chunks as u32,
-            n_rows: n_rows as u32,
-            n_pairs: n_rows.div_ceil(2) as u32,
-            first_row: first.first_row as u32,
-            x_stride: (padded(cols) / 4) as u32,
-            y_stride: y_width as u32,
-            cols: cols as u32,
-            eps: config.norm_eps,
-            q_rows: heads as u32,
-            k_rows: (config.n_kv_heads * config.head_dim) as u32,
-            head_dim: config.head_dim as u32,
-            max_seq: max_seq as u32,
-            epilogue: epilogue as u32,
-            has_norm: has_norm.into(),
-            norm_at: (norm_offset / 16) as u32,
-            n_first: first.n_rows as u32,
-        }
-    }
 }
 
 /// `Params` of `embed.wgsl`.
@@ -272,7 +189,7 @@ impl Plans {
         let last_slot = cache.max_seq() as u32;
         let (few, head_few) = (recorder.forward(Count::One)?, recorder.head(Count::One)?);
         let (many, head_many) = (recorder.forward(Count::Many)?, recorder.head(Count::Many)?);
-        recorder.params.into_inner().write();
+        recorder.params.borrow().write();
         Ok(Self {
             vocab_size: config.vocab_size,
             last_slot,
@@ -474,7 +391,7 @@ impl Recorder<'_> {
             let ffn_norm = &self.weights.norm(WeightId::Layer(layer, LayerWeight::FfnNorm))?;
             let cache = &self.cache.layers()[layer];
             let product = |plan: &mut Plan, x, norm, id, y, y_width| {
-                self.product(plan, count, &Product { x, norm, step: &b.a_step(), y, y_width, cache }, id)
+                self.product(plan, count, &Operands { x, norm, step: &b.a_step(), y, y_width, cache }, id)
             };
             let [heads, hidden, mlp] = [config.n_heads * config.head_dim, config.hidden_size, config.intermediate_size];
             let tap = |plan: &mut Plan, name, buffer, width| {
@@ -505,8 +422,8 @@ impl Recorder<'_> {
         let y_width = self.config.vocab_size;
         let mut plan = Plan::default();
         let cache = &self.cache.layers()[0];
-        let product = Product { x: &b.h, norm, step: &whole(&b.head_step), y: &b.logits, y_width, cache };
-        self.product(&mut plan, count, &product, id)?;
+        let operands = Operands { x: &b.h, norm, step: &whole(&b.head_step), y: &b.logits, y_width, cache };
+        self.product(&mut plan, count, &operands, id)?;
         Ok(plan)
     }
 
@@ -573,48 +490,30 @@ impl Recorder<'_> {
     }
 
     /// The dispatches of a product with the matrix: none if the model does not have it.
-    fn product(&self, plan: &mut Plan, count: Count, operands: &Product<'_>, id: MatrixId) -> Result<()> {
-        let (epilogue, is_normalised) = role(id);
-        let mut rounded_for = None;
+    fn product(&self, plan: &mut Plan, count: Count, operands: &Operands<'_>, id: MatrixId) -> Result<()> {
+        let Operands { x, norm, step, y, y_width, cache } = *operands;
         let pieces = self.weights.matrix(id);
         let shapes: Vec<PieceShape> = pieces.iter().map(|piece| piece.shape).collect();
+        let mut rounded_for = None;
         for (core, share) in shares(self.cores, count, &shapes) {
-            let (pieces, shapes) = (&pieces[share.clone()], &shapes[share]);
-            let pipeline = self.gpu.pipeline(&product(core, shapes, id));
-            let Product { norm, y_width, .. } = *operands;
+            let shapes = &shapes[share.clone()];
             let params = ProductParams::new(self.config, self.cache.max_seq(), y_width, norm.offset, shapes, id);
-            let mut x = whole(operands.x);
-            let mut x_scales = None;
-            if core.preparation(is_normalised).is_some() {
-                let [words, scales] = self.buffers.rounded.each_ref().map(whole);
-                if rounded_for.replace(core) != Some(core) {
-                    let uniform = self.params.borrow_mut().add(&RoundParams::new(&params));
-                    let parts = [operands.step.clone(), uniform, x, norm.clone(), words.clone(), scales.clone()];
-                    let groups = &mut self.groups.borrow_mut();
-                    plan.dispatches.extend(round(self.gpu, groups, core, is_normalised, parts));
-                }
-                x = words;
-                x_scales = Some(scales);
-            }
-            let uniform = self.params.borrow_mut().add(&params);
-            let cache = match epilogue {
-                Epilogue::Qkv => Some(operands.cache.both.clone()),
-                _ if core.has_all_epilogues() => Some(whole(&self.buffers.no_cache)),
-                _ => None,
+            let product = Product {
+                core,
+                id,
+                pieces: &pieces[share],
+                params,
+                step,
+                x: &whole(x),
+                rounded: &self.buffers.rounded.each_ref().map(whole),
+                is_rounded: rounded_for.replace(core) == Some(core),
+                tables: self.weights.tables()?,
+                norm,
+                y: &whole(y),
+                cache: if role(id).0 == Epilogue::Qkv { &cache.both } else { &whole(&self.buffers.no_cache) },
             };
-            let inputs = [operands.step.clone(), uniform, x, self.weights.tables()?.clone()];
-            let planes = |piece: &Piece| [piece.quants.clone(), piece.aux().clone()];
-            let others = [Some(whole(operands.y)), x_scales, cache].into_iter().flatten();
-            let parts = inputs.into_iter().chain(planes(&pieces[0])).chain(others);
-            let group = self.bind(&pipeline, parts.chain(pieces[1..].iter().flat_map(planes)));
-            let work = Work {
-                role: if core.has_all_epilogues() { epilogue.word() } else { "" },
-                bytes: shapes.iter().map(PieceShape::bytes).sum(),
-                flops_per_token: 2 * u64::from(params.n_rows) * u64::from(params.cols),
-                ..Work::default()
-            };
-            let grid = core.grid(params.n_pairs);
-            plan.dispatches.push(Dispatch { work, pipeline, group, grid });
+            let uniforms = &mut self.params.borrow_mut();
+            plan.dispatches.extend(product.dispatches(self.gpu, uniforms, &mut self.groups.borrow_mut()));
         }
         Ok(())
     }
@@ -625,7 +524,8 @@ impl Recorder<'_> {
 }
 
 /// What a product with any matrix needs besides the matrix.
-struct Product<'a> {
+#[derive(Clone, Copy)]
+struct Operands<'a> {
     x: &'a wgpu::Buffer,
     /// Not read where x is not normalised.
     norm: &'a Part,

@@ -5,7 +5,7 @@ pub mod blueprint;
 mod cache;
 mod forward;
 mod picker;
-mod rounding;
+mod product;
 pub(crate) mod tuning;
 mod weights;
 
@@ -25,7 +25,7 @@ pub use weights::Weights;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::plan::{Dispatch, Step};
+use crate::gpu::plan::{self, Dispatch, Step};
 use crate::gpu::tensor::Piece;
 use crate::sampler::Sampling;
 
@@ -374,7 +374,7 @@ impl Model {
         let mut encoder = self.encoder();
         let encode = |encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch]| {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            dispatches.iter().filter(|dispatch| dispatch.encode(&mut pass, &step)).count()
+            plan::encode(&mut pass, dispatches, &step)
         };
         let (before, after) = plan.dispatches.split_at(tap.n_dispatches);
         let n_before = encode(&mut encoder, before);

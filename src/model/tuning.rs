@@ -13,17 +13,17 @@ use std::task::Poll;
 use web_time::Instant;
 
 use super::blueprint::{Blueprint, MatrixId};
-use super::forward::{ProductParams, role};
-use super::rounding::{RoundParams, round, rounded_bytes};
+use super::product::{self, Product, ProductParams, role, rounded_bytes};
 use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::format::Dtype;
 use crate::format::repack::Layout;
 use crate::gpu::kernel::{Core, Kernel, MatVecShape, Numbers, ROWS_TOKENS};
-use crate::gpu::part::{Blocks, Part, whole};
-use crate::gpu::plan::{Dispatch, Groups, Step, Work};
+use crate::gpu::part::{Blocks, Part};
+use crate::gpu::plan::{self, Dispatch, Groups, Step};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
+use crate::gpu::uniforms::Uniforms;
 use crate::gpu::{Gpu, Offer};
 
 /// What measuring may take in all, in seconds, but for a first look at each candidate on a GPU; where that is over, what is
@@ -443,8 +443,7 @@ impl Choice<'_> {
     }
 
     fn kernel(&self, core: Core) -> Kernel {
-        let (epilogue, is_normalised) = role(self.id);
-        Kernel::product(core, self.dtype, epilogue, is_normalised)
+        product::kernel(core, &[self.pieces[0].shape], self.id)
     }
 }
 
@@ -454,16 +453,18 @@ struct Bench<'a> {
     config: &'a ModelConfig,
     choice: &'a Choice<'a>,
     step: Step,
-    step_buffer: wgpu::Buffer,
-    x: wgpu::Buffer,
-    y: wgpu::Buffer,
+    uniforms: RefCell<Uniforms<'a>>,
+    /// The same as `step`.
+    step_part: Part,
+    x: Part,
+    y: Part,
     y_width: usize,
     /// Where x is rounded beforehand for those that want it.
-    rounded: [wgpu::Buffer; 2],
+    rounded: [Part; 2],
     /// In the place of keys and values: no product that is measured writes any.
-    no_cache: wgpu::Buffer,
-    /// All buffers, to be destroyed.
-    scratch: RefCell<Vec<wgpu::Buffer>>,
+    no_cache: Part,
+    /// All of these but the uniforms.
+    blocks: Blocks,
 }
 
 impl<'a> Bench<'a> {
@@ -483,14 +484,25 @@ impl<'a> Bench<'a> {
         let x: Vec<f32> = (0..n_tokens as usize * 32 * choice.pieces[0].shape.layout.n_chunks)
             .map(|i| noise(i) as f32 / (1_u32 << 31) as f32 - 1.0)
             .collect();
-        let scratch = RefCell::default();
-        let written = |bytes: &[u8]| written_buffer(gpu, &scratch, bytes);
-        let zeros = |bytes: u64| scratch_buffer(gpu, &scratch, bytes);
-        let (step_buffer, x) = (written(bytemuck::bytes_of(&step)), written(bytemuck::cast_slice(&x)));
-        let y = zeros(u64::from(n_tokens) * y_width as u64 * 4);
-        let rounded = rounded_bytes(n_tokens as usize, 32 * choice.pieces[0].shape.layout.n_chunks).map(zeros);
-        let no_cache = zeros(4);
-        Self { gpu, config, choice, step, step_buffer, x, y, y_width, rounded, no_cache, scratch }
+        let (mut uniforms, mut blocks) = (Uniforms::new(gpu), Blocks::default());
+        let mut part = |bytes: u64| blocks.allot_one(gpu, "tuning", bytes);
+        let x_part = part(4 * x.len() as u64);
+        x_part.write(gpu, 0, bytemuck::cast_slice(&x));
+        let rounded = rounded_bytes(n_tokens as usize, 32 * choice.pieces[0].shape.layout.n_chunks).map(&mut part);
+        Self {
+            gpu,
+            config,
+            choice,
+            step,
+            step_part: uniforms.add(&step),
+            x: x_part,
+            y: part(u64::from(n_tokens) * y_width as u64 * 4),
+            y_width,
+            rounded,
+            no_cache: part(4),
+            uniforms: RefCell::new(uniforms),
+            blocks,
+        }
     }
 
     /// The candidate to use.
@@ -538,6 +550,7 @@ impl<'a> Bench<'a> {
             .iter()
             .map(|core| self.choice.pieces[..n_pieces].iter().flat_map(|piece| self.dispatches(*core, piece)).collect())
             .collect();
+        self.uniforms.borrow().write();
         let passes: Vec<_> = dispatches
             .iter()
             .map(|dispatches| {
@@ -568,19 +581,18 @@ impl<'a> Bench<'a> {
             &words(n_rows * layout.quants_row_words()),
             &words(n_rows * layout.aux_row_words()),
         );
-        let bytes = self.y.size().min((CHECK_TOKENS * self.y_width * 4) as u64);
+        let bytes = self.y.size.min((CHECK_TOKENS * self.y_width * 4) as u64);
         let outputs = self.gpu.uncounted("check", bytes * cores.len() as u64, Usage::COPY_DST | Usage::MAP_READ);
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("check") };
         let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
         for (core, i) in cores.iter().zip(0..) {
-            encoder.clear_buffer(&self.y, 0, None);
+            encoder.clear_buffer(&self.y.buffer, 0, None);
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for dispatch in self.dispatches(*core, piece) {
-                dispatch.encode(&mut pass, &self.step);
-            }
+            plan::encode(&mut pass, &self.dispatches(*core, piece), &self.step);
             drop(pass);
-            encoder.copy_buffer_to_buffer(&self.y, 0, &outputs, i * bytes, bytes);
+            encoder.copy_buffer_to_buffer(&self.y.buffer, 0, &outputs, i * bytes, bytes);
         }
+        self.uniforms.borrow().write();
         self.gpu.queue.submit([encoder.finish()]);
         let all: Vec<f32> = self.gpu.read(&outputs, cores.len() * bytes as usize / 4).await?;
         outputs.destroy();
@@ -596,54 +608,35 @@ impl<'a> Bench<'a> {
         Ok(std::iter::once(true).chain(all.zip(&cores[1..]).map(is_near)).collect())
     }
 
-    /// The product, and before it the rounding of x if the core wants that.
+    /// The product, and before it the rounding of x if the core wants that. What they read is still to be written:
+    /// [`Uniforms::write`].
     fn dispatches(&self, core: Core, piece: &Piece) -> Vec<Dispatch> {
+        let pieces = std::slice::from_ref(piece);
         let params = ProductParams::new(self.config, 0, self.y_width, 0, &[piece.shape], self.choice.id);
-        let uniform = |bytes: &[u8]| written_buffer(self.gpu, &self.scratch, bytes);
-        let mut x = &self.x;
-        let mut x_scales = None;
-        let (mut all, mut groups) = (Vec::new(), Groups::default());
-        let is_normalised = role(self.choice.id).1;
-        if core.preparation(is_normalised).is_some() {
-            let round_params = uniform(bytemuck::bytes_of(&RoundParams::new(&params)));
-            let [words, scales] = &self.rounded;
-            let parts = [&self.step_buffer, &round_params, x, &self.x, words, scales].map(whole);
-            all.extend(round(self.gpu, &mut groups, core, is_normalised, parts));
-            x = words;
-            x_scales = Some(whole(scales));
-        }
-        let pipeline = self.gpu.pipeline(&self.choice.kernel(core));
-        let uniform = uniform(bytemuck::bytes_of(&params));
-        let inputs = [&self.step_buffer, &uniform, x, &self.x].map(whole);
-        let planes = [&piece.quants, piece.aux()].map(Part::clone);
-        let no_cache = core.has_all_epilogues().then(|| whole(&self.no_cache));
-        let others = [Some(whole(&self.y)), x_scales, no_cache].into_iter().flatten();
-        let group = groups.bind(self.gpu, &pipeline, inputs.into_iter().chain(planes).chain(others));
-        all.push(Dispatch { work: Work::default(), pipeline, group, grid: core.grid(params.n_pairs) });
-        all
+        let (step, x, rounded) = (&self.step_part, &self.x, &self.rounded);
+        let product = Product {
+            core,
+            id: self.choice.id,
+            pieces,
+            params,
+            step,
+            x,
+            rounded,
+            is_rounded: false,
+            tables: x,
+            norm: x,
+            y: &self.y,
+            cache: &self.no_cache,
+        };
+        product.dispatches(self.gpu, &mut self.uniforms.borrow_mut(), &mut Groups::default())
     }
 }
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        self.scratch.borrow().iter().for_each(wgpu::Buffer::destroy);
+        self.uniforms.borrow().destroy();
+        self.blocks.destroy(self.gpu);
     }
-}
-
-/// A buffer of zeros for any use, which is noted in `made`.
-fn scratch_buffer(gpu: &Gpu, made: &RefCell<Vec<wgpu::Buffer>>, bytes: u64) -> wgpu::Buffer {
-    use wgpu::BufferUsages as Usage;
-    let usage = Usage::UNIFORM | Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
-    let buffer = gpu.uncounted("tuning", bytes, usage);
-    made.borrow_mut().push(buffer.clone());
-    buffer
-}
-
-/// One of `bytes`.
-fn written_buffer(gpu: &Gpu, made: &RefCell<Vec<wgpu::Buffer>>, bytes: &[u8]) -> wgpu::Buffer {
-    let buffer = scratch_buffer(gpu, made, bytes.len() as u64);
-    gpu.queue.write_buffer(&buffer, 0, bytes);
-    buffer
 }
 
 /// What all of `futures` come to, which go on side by side.

@@ -38,7 +38,6 @@ alias Sums = array<vec2f, 4>;
 // Half a chunk of x.
 struct Half {
   x: array<X8, 2>,
-  begin: vec4<u32>,  // what sums of products begin with
   scale: Sums,       // that of high sums, which stand 2^16 too high, with it
   sums: Sums,        // of x itself
 }
@@ -58,6 +57,8 @@ var<private> top_bit: u32;
 var<private> low_mask: u32;
 var<private> high_mask: u32;
 var<private> zero: f32;
+var<private> begin: u32;
+var<private> magic_bits: u32;
 
 fn begin_constants() {
   let is_true = params.n_chunks > 0u;
@@ -65,7 +66,9 @@ fn begin_constants() {
   low_mask = select(0u, 0xffffu, is_true);
   high_mask = ~low_mask;
   zero = select(0.0, f32(ZERO), is_true);
-  let magic = bitcast<f32>(select(0u, MAGIC, is_true));
+  begin = select(0u, ZERO, is_true);
+  magic_bits = select(0u, MAGIC, is_true);
+  let magic = bitcast<f32>(magic_bits);
   let order = order8();
   let masks = vec4<u32>(0xfu) << (8u * order);
   let units = exp2(-8.0 * vec4f(order));
@@ -138,7 +141,7 @@ fn load_half(half: u32) -> Half {
   let odd = scales[1] * 0x1p-16;
   let scale = Sums(vec2f(even.x, odd.x), vec2f(even.y, odd.y), vec2f(even.z, odd.z), vec2f(even.w, odd.w));
   return Half(
-    x16, ZERO - MAGIC * sums, scale,
+    x16, scale,
     Sums(
       scale[0] * parts(sums.x + ZERO), scale[1] * parts(sums.y + ZERO),
       scale[2] * parts(sums.z + ZERO), scale[3] * parts(sums.w + ZERO)));
@@ -166,18 +169,18 @@ fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: vec2f, half: Half) -
   let words = &quants[row * params.n_chunks + chunk];
   let q = array<Eight, 2>(nibbles((*words)[2u * i]), nibbles((*words)[2u * i + 1u]));
   return Sums(
-    before[0] + with_word(q, half.x[0][0], half.x[1][0], half.begin.x, half.scale[0], half.sums[0], s),
-    before[1] + with_word(q, half.x[0][1], half.x[1][1], half.begin.y, half.scale[1], half.sums[1], s),
-    before[2] + with_word(q, half.x[0][2], half.x[1][2], half.begin.z, half.scale[2], half.sums[2], s),
-    before[3] + with_word(q, half.x[0][3], half.x[1][3], half.begin.w, half.scale[3], half.sums[3], s));
+    before[0] + with_word(q, half.x[0][0], half.x[1][0], half.scale[0], half.sums[0], s),
+    before[1] + with_word(q, half.x[0][1], half.x[1][1], half.scale[1], half.sums[1], s),
+    before[2] + with_word(q, half.x[0][2], half.x[1][2], half.scale[2], half.sums[2], s),
+    before[3] + with_word(q, half.x[0][3], half.x[1][3], half.scale[3], half.sums[3], s));
 }
 
 // Those with a word's two tokens.
-fn with_word(q: array<Eight, 2>, x0: Eight, x1: Eight, begin: u32, x_scale: vec2f, x_sum: vec2f, s: vec2f) -> vec2f {
-  return s.x * (x_scale * parts(product(q, x0, x1, begin))) + s.y * x_sum;
+fn with_word(q: array<Eight, 2>, x0: Eight, x1: Eight, x_scale: vec2f, x_sum: vec2f, s: vec2f) -> vec2f {
+  return s.x * (x_scale * parts(product(q, x0, x1))) + s.y * x_sum;
 }
 
-// Each of eight numbers, and MAGIC.
+// Each of eight numbers.
 fn nibbles(word: u32) -> Eight {
   return Eight(numbers(word, low_nibbles), numbers(word ^ top_bit, high_nibbles));
 }
@@ -190,17 +193,17 @@ fn numbers(word: u32, n: Nibbles) -> vec4<u32> {
 
 // Multiplied down instead of shifted, which would be done lane by lane.
 fn number(word: u32, mask: u32, unit: f32, magic: f32) -> u32 {
-  return bitcast<u32>(f32(i32(word & mask)) * unit + magic);
+  return bitcast<u32>(f32(i32(word & mask)) * unit + magic) - magic_bits;
 }
 
 // Sixteen columns of a word, from `begin` on: that counts them from ZERO, and takes off what MAGIC contributes. Integers
 // that wrap are u32: browsers compute those as they are.
-fn product(q: array<Eight, 2>, x0: Eight, x1: Eight, begin: u32) -> u32 {
+fn product(q: array<Eight, 2>, x0: Eight, x1: Eight) -> u32 {
   return begin
-    + q[0].a.x * x0.a.x + q[0].a.y * x0.a.y + q[0].a.z * x0.a.z + q[0].a.w * x0.a.w
-    + q[0].b.x * x0.b.x + q[0].b.y * x0.b.y + q[0].b.z * x0.b.z + q[0].b.w * x0.b.w
-    + q[1].a.x * x1.a.x + q[1].a.y * x1.a.y + q[1].a.z * x1.a.z + q[1].a.w * x1.a.w
-    + q[1].b.x * x1.b.x + q[1].b.y * x1.b.y + q[1].b.z * x1.b.z + q[1].b.w * x1.b.w;
+    + x0.a.x * q[0].a.x + x0.a.y * q[0].a.y + x0.a.z * q[0].a.z + x0.a.w * q[0].a.w
+    + x0.b.x * q[0].b.x + x0.b.y * q[0].b.y + x0.b.z * q[0].b.z + x0.b.w * q[0].b.w
+    + x1.a.x * q[1].a.x + x1.a.y * q[1].a.y + x1.a.z * q[1].a.z + x1.a.w * q[1].a.w
+    + x1.b.x * q[1].b.x + x1.b.y * q[1].b.y + x1.b.z * q[1].b.z + x1.b.w * q[1].b.w;
 }
 
 // What the sums in a word, counted from ZERO, stand for: of the even token, and of the odd one times 2^16.

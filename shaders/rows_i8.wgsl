@@ -38,8 +38,8 @@ alias Sums = array<vec2f, 4>;
 // Half a chunk of x.
 struct Half {
   x: array<X8, 2>,
-  scale: Sums,       // that of high sums, which stand 2^16 too high, with it
-  sums: Sums,        // of x itself
+  scale: Sums,  // that of high sums, which stand 2^16 too high, with it
+  sums: Sums,   // of x itself
 }
 
 // Bytes of a word in the lane's order, in their low four bits and in their high ones.
@@ -56,9 +56,9 @@ var<private> high_nibbles: Nibbles;
 var<private> top_bit: u32;
 var<private> low_mask: u32;
 var<private> high_mask: u32;
-var<private> zero: f32;
-var<private> begin: u32;
-var<private> magic_bits: u32;
+var<private> zero: f32;        // ZERO
+var<private> begin: u32;       // ZERO
+var<private> magic_bits: u32;  // MAGIC
 
 fn begin_constants() {
   let is_true = params.n_chunks > 0u;
@@ -191,13 +191,14 @@ fn numbers(word: u32, n: Nibbles) -> vec4<u32> {
     number(word, n.masks.z, n.units.z, n.magics.z), number(word, n.masks.w, n.units.w, n.magics.w));
 }
 
-// Multiplied down instead of shifted, which would be done lane by lane.
+// Multiplied down instead of shifted, which would be done lane by lane. That MAGIC is taken off is also to make it an
+// integer once: a float's bits would be copied wherever they are used as one.
 fn number(word: u32, mask: u32, unit: f32, magic: f32) -> u32 {
   return bitcast<u32>(f32(i32(word & mask)) * unit + magic) - magic_bits;
 }
 
-// Sixteen columns of a word, from `begin` on: that counts them from ZERO, and takes off what MAGIC contributes. Integers
-// that wrap are u32: browsers compute those as they are.
+// Sixteen columns of a word, counted from ZERO. Integers that wrap are u32: browsers compute those as they are. x is the
+// first factor: SwiftShader, which loads that, would write a quant back each time, since it keeps those for a few lines only.
 fn product(q: array<Eight, 2>, x0: Eight, x1: Eight) -> u32 {
   return begin
     + x0.a.x * q[0].a.x + x0.a.y * q[0].a.y + x0.a.z * q[0].a.z + x0.a.w * q[0].a.w

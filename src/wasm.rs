@@ -152,12 +152,11 @@ impl WasmEngine {
         let by_adapter = choice("limits", &options.limits, ["default", "adapter"])?;
         let by_offer = choice("features", &options.features, ["none", "auto"])?;
         let options = GpuOptions {
-            adapter: None,
             limits: if by_adapter == Some(false) { LimitChoice::Default } else { LimitChoice::Adapter },
             features: if by_offer == Some(false) { FeatureChoice::None } else { FeatureChoice::Auto },
             low_power: low_power == Some(true),
-            max_binding_bytes: None,
             web: WebOffer { subgroups: options.subgroups, packed_dot: options.packed_dot },
+            ..GpuOptions::default()
         };
         let mut gpu = Gpu::open(&options).await.map_err(|error| to_js(&error))?;
         if let Some(compiling) = compiling {

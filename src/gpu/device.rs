@@ -42,6 +42,8 @@ pub struct GpuOptions {
     pub limits: LimitChoice,
     /// Which optional features to ask for.
     pub features: FeatureChoice,
+    /// Of those, not these: what a smaller device would do.
+    pub withheld: wgpu::Features,
     /// Prefer an integrated GPU to a discrete one.
     pub low_power: bool,
     /// Bind at most so many bytes at once, where the device takes more: what a smaller device would do.
@@ -146,7 +148,7 @@ impl Gpu {
         }
         let required_features = match options.features {
             FeatureChoice::None => wgpu::Features::empty(),
-            FeatureChoice::Auto => adapter.features() & USEFUL_FEATURES,
+            FeatureChoice::Auto => (adapter.features() & USEFUL_FEATURES) - options.withheld,
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("helium"),

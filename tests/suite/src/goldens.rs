@@ -24,7 +24,7 @@ const KL_TOLERANCE: f64 = 2e-4;
 
 /// The same where kernels round activations to eight bits: every product errs by up to 1 in 254 of its largest inputs, and
 /// these models, the smallest, have the shortest sums to even that out. Measured: up to 0.39, and 4.8e-3.
-const ROUNDED_LOGIT_TOLERANCE: f32 = 0.6;
+pub(crate) const ROUNDED_LOGIT_TOLERANCE: f32 = 0.6;
 const ROUNDED_KL_TOLERANCE: f64 = 8e-3;
 
 struct Golden {

@@ -2,6 +2,7 @@
 //! order.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use helium_webgpu::Error;
 use helium_webgpu::config::ModelConfig;
@@ -11,8 +12,10 @@ use helium_webgpu::loader::Loader;
 use helium_webgpu::model::blueprint::{Blueprint, LoadOptions};
 use helium_webgpu::model::{Kernels, Model};
 use helium_webgpu::recipe::Recipe;
+use web_time::Instant;
 
-use crate::{Case, Outcome, open, refused, text};
+use crate::goldens::ROUNDED_LOGIT_TOLERANCE;
+use crate::{Case, Outcome, WEB, left_out, open, refused, text};
 
 macro_rules! golden {
     ($include:ident, $file:literal) => {
@@ -60,6 +63,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("loader_pieces_too_small", pieces_too_small),
         Case::new("loader_quantizes", quantizes),
         Case::new("loader_memory_is_foreseen", memory_is_foreseen),
+        Case::new("loader_measures_by_timestamps", || measures(wgpu::Features::empty())),
+        Case::new("loader_measures_by_the_clock", || measures(wgpu::Features::TIMESTAMP_QUERY)),
     ]
 }
 
@@ -461,6 +466,47 @@ async fn memory_is_foreseen() -> Outcome {
         return Err(format!("the device allocated {all} bytes, foreseen were {total}"));
     }
     Ok(())
+}
+
+/// On a device without `withheld`, which has kernels to choose from: they are measured, and compute what those for every
+/// device do.
+async fn measures(withheld: wgpu::Features) -> Outcome {
+    // The clock says nothing where it takes longer to hear that nothing was done: as model::tuning has it.
+    const MAX_ROUND_TRIP: Duration = Duration::from_millis(10);
+    let gpu =
+        Rc::new(Gpu::open(&GpuOptions { web: WEB.get(), withheld, ..GpuOptions::default() }).await.map_err(text)?);
+    if gpu.features().intersects(withheld) {
+        return Err(format!("the device has {:?}", gpu.features() & withheld));
+    }
+    // Of software adapters, those whose lanes are eight.
+    if gpu.is_software() && gpu.offer().subgroup < 8 {
+        return left_out("nothing is measured on this adapter");
+    }
+    let begin = Instant::now();
+    gpu.wait().await.map_err(text)?;
+    if !gpu.offer().timestamps && begin.elapsed() > MAX_ROUND_TRIP {
+        return left_out("the device takes too long to answer for the clock");
+    }
+    let mut logits = Vec::new();
+    for kernels in [Kernels::Baseline, Kernels::Auto] {
+        let options = LoadOptions { kernels, ..context_of(16) };
+        let mut loader = loader_with(&gpu, None, options).map_err(text)?;
+        push(&mut loader, "model.gguf", None, [Q4_1]).map_err(text)?;
+        let mut model = loader.finish().await.map_err(text)?;
+        let info = gpu.adapter_info();
+        let found = model.tuning().of(&info.backend.to_string(), &gpu.adapter_name(), &info.driver_info);
+        if found.is_empty() == (kernels == Kernels::Auto) {
+            return Err(format!("with {} kernels these were measured: {found:?}", kernels.name()));
+        }
+        model.step(&[1, 200, 0, 77, 77, 12, 258, 3], 0..8).map_err(text)?;
+        logits.push(model.read_logits().await.map_err(text)?);
+    }
+    let far = |(a, b): (&f32, &f32)| (a - b).abs();
+    let furthest = logits[0].iter().zip(&logits[1]).map(far).fold(0.0, f32::max);
+    if furthest <= ROUNDED_LOGIT_TOLERANCE {
+        return Ok(());
+    }
+    Err(format!("logits are {furthest} apart, {ROUNDED_LOGIT_TOLERANCE} are allowed"))
 }
 
 /// A device at WebGPU's defaults, but for the size of its bindings.

@@ -220,15 +220,14 @@ impl Dispatch {
     }
 }
 
-/// Encodes those of the dispatches that are not empty in `step`, into a pass that has no pipeline yet or none of theirs;
-/// returns how many there were.
+/// Encodes those of the dispatches that are not empty in `step`; returns how many there were.
 pub fn encode<'a>(
     pass: &mut wgpu::ComputePass<'_>,
     dispatches: impl IntoIterator<Item = &'a Dispatch>,
     step: &Step,
 ) -> usize {
     let mut n_dispatches = 0;
-    // Set but once for neighbours that share it, as products of software adapters do.
+    // Neighbours that share it, as products of software adapters do, have it set once.
     let mut last: Option<&Rc<Pipeline>> = None;
     for dispatch in dispatches {
         let Some(grid) = dispatch.workgroups(step) else { continue };

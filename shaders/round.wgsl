@@ -1,12 +1,12 @@
-// x rounded to eight bits for rows_i8.wgsl, with RMSNorm before: x ≈ scale · integer, with scale = max |x| / 127 of half
-// a chunk. Two tokens make a word: the integer of the second times 2^16, plus that of the first.
+// x rounded to eight bits for rows_i8.wgsl, with RMSNorm before: x ≈ scale · integer, with scale = max |x| / 127 of a
+// chunk. Two tokens make a word: the integer of the second times 2^16, plus that of the first.
 //
 // Grid: y, eight tokens; past the last, that again. A thread has two of them, and one chunk in eight.
 
 @group(0) @binding(2) var<storage, read> x: array<f32>;              // [n_tokens, 4 x_stride]
 @group(0) @binding(3) var<storage, read> norm: array<f32>;           // [4 x_stride], unread without NORM
 @group(0) @binding(4) var<storage, read_write> rounded: array<i32>;  // [n_tokens / 8, 32 n_chunks, 4]
-@group(0) @binding(5) var<storage, read_write> scales: array<f32>;   // [n_tokens / 8, 2 n_chunks, 2: even, odd; 4]
+@group(0) @binding(5) var<storage, read_write> scales: array<f32>;   // [n_tokens / 8, n_chunks, 2: even, odd; 4]
 
 const THREADS = 32u;
 
@@ -38,18 +38,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     inverse_rms = inverseSqrt(sum / f32(params.cols) + params.eps);
   }
 
-  for (var half = 2u * first_chunk; half < 2u * params.n_chunks; half += select(1u, 15u, half % 2u == 1u)) {
+  for (var chunk = first_chunk; chunk < params.n_chunks; chunk += 8u) {
     var largest = vec2f(0.0);
-    for (var i = 16u * half; i < 16u * half + 16u; i++) {
+    for (var i = 32u * chunk; i < 32u * chunk + 32u; i++) {
       largest = max(largest, abs(weighed(even + i, odd + i, i)));
     }
     largest *= inverse_rms;
     let factor = select(vec2f(0.0), 127.0 / largest, largest > vec2f(1e-30)) * inverse_rms;
-    for (var i = 16u * half; i < 16u * half + 16u; i++) {
+    for (var i = 32u * chunk; i < 32u * chunk + 32u; i++) {
       let q = vec2<i32>(round(weighed(even + i, odd + i, i) * factor));
       rounded[(32u * params.n_chunks * group.y + i) * 4u + word] = q.y * 65536 + q.x;
     }
-    let at = (2u * params.n_chunks * group.y + half) * 8u + word;
+    let at = (params.n_chunks * group.y + chunk) * 8u + word;
     scales[at] = largest.x / 127.0;
     scales[at + 4u] = largest.y / 127.0;
   }

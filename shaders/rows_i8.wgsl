@@ -2,10 +2,10 @@
 // eight bits, two tokens in a word (see round.wgsl). So a multiplication by a quant is one for both, and half as many
 // words are loaded, which is what takes those devices longest. For types of four bits, whose words lie as in Q4_0.
 //
-// SwiftShader keeps little in registers, and hardly anything through a loop: one sum is computed after another, and of
-// half a chunk everything is written out. That is more than a processor keeps at hand, so that every instruction counts:
-// a constant takes two, what is only known at run time none. A lane takes the columns in an order of its own, so that it
-// can use those that its neighbours have loaded as they come: its own, the one beside it, below it, and across.
+// SwiftShader keeps little in registers, and hardly anything through a loop: one sum is computed after another, and of a
+// chunk everything is written out. That is more than a processor keeps at hand, so that every instruction counts: a
+// constant takes two, what is only known at run time none. A lane takes the columns in an order of its own, so that it can
+// use those that its neighbours have loaded as they come: its own, the one beside it, below it, and across.
 //
 // Grid: x, THREADS threads a workgroup; y, eight tokens.
 
@@ -14,14 +14,17 @@ override THREADS: u32 = 8u;
 const PAIRS = 4u;
 const TOKENS = 8u;
 
-// What the sums in a word are counted from, lest the low one be negative: sixteen products are within 15·127·16 = 30480.
+// What quants are counted from, so that a whole chunk fits a word's halves: 32 products are within 8·127·32 = 32512.
+const MIDDLE = 8u;
+
+// What the sums in a word are counted from, lest the low one be negative.
 const ZERO = 32768u;
 
 // The bits of 2^23, which leaves a small number that is added to it in a float's lowest bits.
 const MAGIC = 0x4b000000u;
 
 @group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;    // [n_tokens / 8, columns]: tokens 2k, 2k + 1 in word k
-@group(0) @binding(7) var<storage, read> x_scales: array<vec4f>; // [n_tokens / 8, n_chunks, 2 halves]: even, odd tokens
+@group(0) @binding(7) var<storage, read> x_scales: array<vec4f>; // [n_tokens / 8, n_chunks, 2]: even tokens, odd ones
 
 // Of eight columns of a chunk the first four, and the others, in the lane's order.
 struct Eight {
@@ -35,9 +38,9 @@ alias X8 = array<Eight, 4>;
 // Of one row, or of x, for every word: its even token and its odd one.
 alias Sums = array<vec2f, 4>;
 
-// Half a chunk of x.
-struct Half {
-  x: array<X8, 2>,
+// A chunk of x.
+struct Chunk {
+  x: array<X8, 4>,
   scale: Sums,  // that of high sums, which stand 2^16 too high, with it
   sums: Sums,   // of x itself
 }
@@ -58,7 +61,7 @@ var<private> low_mask: u32;
 var<private> high_mask: u32;
 var<private> zero: f32;        // ZERO
 var<private> begin: u32;       // ZERO
-var<private> magic_bits: u32;  // MAGIC
+var<private> offset: u32;      // MAGIC + MIDDLE
 
 fn begin_constants() {
   let is_true = params.n_chunks > 0u;
@@ -67,8 +70,8 @@ fn begin_constants() {
   high_mask = ~low_mask;
   zero = select(0.0, f32(ZERO), is_true);
   begin = select(0u, ZERO, is_true);
-  magic_bits = select(0u, MAGIC, is_true);
-  let magic = bitcast<f32>(magic_bits);
+  offset = select(0u, MAGIC + MIDDLE, is_true);
+  let magic = bitcast<f32>(select(0u, MAGIC, is_true));
   let order = order8();
   let masks = vec4<u32>(0xfu) << (8u * order);
   let units = exp2(-8.0 * vec4f(order));
@@ -88,27 +91,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let rows1 = rows_of(first_pair + 1u);
   let rows2 = rows_of(first_pair + 2u);
   let rows3 = rows_of(first_pair + 3u);
-  var rows = array<u32, 8>(rows0.x, rows0.y, rows1.x, rows1.y, rows2.x, rows2.y, rows3.x, rows3.y);
+  let rows = array<u32, 8>(rows0.x, rows0.y, rows1.x, rows1.y, rows2.x, rows2.y, rows3.x, rows3.y);
   var y: array<Sums, 8>;
   for (var chunk = 0u; chunk < params.n_chunks; chunk++) {
-    // Scale and offset, which types of four bits have for a whole chunk. In a loop after all: what unpacks them takes long
-    // to compile.
-    var s: array<vec2f, 8>;
-    for (var r = 0u; r < 8u; r++) {
-      let halves = scales(rows[r], chunk);
-      s[r] = vec2f(halves[0].x, halves[1].x);
-    }
-    for (var i = 0u; i < 2u; i++) {
-      let half = load_half(2u * (group.y * params.n_chunks + chunk) + i);
-      y[0] = with_half(y[0], rows[0], chunk, i, s[0], half);
-      y[1] = with_half(y[1], rows[1], chunk, i, s[1], half);
-      y[2] = with_half(y[2], rows[2], chunk, i, s[2], half);
-      y[3] = with_half(y[3], rows[3], chunk, i, s[3], half);
-      y[4] = with_half(y[4], rows[4], chunk, i, s[4], half);
-      y[5] = with_half(y[5], rows[5], chunk, i, s[5], half);
-      y[6] = with_half(y[6], rows[6], chunk, i, s[6], half);
-      y[7] = with_half(y[7], rows[7], chunk, i, s[7], half);
-    }
+    let x32 = load_chunk(group.y * params.n_chunks + chunk);
+    y[0] = with_chunk(y[0], rows[0], chunk, x32);
+    y[1] = with_chunk(y[1], rows[1], chunk, x32);
+    y[2] = with_chunk(y[2], rows[2], chunk, x32);
+    y[3] = with_chunk(y[3], rows[3], chunk, x32);
+    y[4] = with_chunk(y[4], rows[4], chunk, x32);
+    y[5] = with_chunk(y[5], rows[5], chunk, x32);
+    y[6] = with_chunk(y[6], rows[6], chunk, x32);
+    y[7] = with_chunk(y[7], rows[7], chunk, x32);
   }
 
   for (var k = 0u; k < TOKENS / 2u; k++) {
@@ -131,20 +125,19 @@ fn rows_of(pair: u32) -> vec2<u32> {
   return pair_rows(min(pair, params.n_pairs - 1u));
 }
 
-fn load_half(half: u32) -> Half {
-  let x16 = array<X8, 2>(load8(16u * half), load8(16u * half + 8u));
-  let sums = vec4<u32>(
-    sum_of(x16[0][0]) + sum_of(x16[1][0]), sum_of(x16[0][1]) + sum_of(x16[1][1]),
-    sum_of(x16[0][2]) + sum_of(x16[1][2]), sum_of(x16[0][3]) + sum_of(x16[1][3]));
-  let scales = all8(vec2f(x_scales[2u * half][lane_part], x_scales[2u * half + 1u][lane_part]));
+fn load_chunk(chunk: u32) -> Chunk {
+  let x = array<X8, 4>(load8(32u * chunk), load8(32u * chunk + 8u), load8(32u * chunk + 16u), load8(32u * chunk + 24u));
+  let scales = all8(vec2f(x_scales[2u * chunk][lane_part], x_scales[2u * chunk + 1u][lane_part]));
   let even = scales[0];
   let odd = scales[1] * 0x1p-16;
   let scale = Sums(vec2f(even.x, odd.x), vec2f(even.y, odd.y), vec2f(even.z, odd.z), vec2f(even.w, odd.w));
-  return Half(
-    x16, scale,
+  return Chunk(
+    x, scale,
     Sums(
-      scale[0] * parts(sums.x + ZERO), scale[1] * parts(sums.y + ZERO),
-      scale[2] * parts(sums.z + ZERO), scale[3] * parts(sums.w + ZERO)));
+      scale[0] * parts(sum_of(x[0][0]) + sum_of(x[1][0]) + sum_of(x[2][0]) + sum_of(x[3][0]) + ZERO),
+      scale[1] * parts(sum_of(x[0][1]) + sum_of(x[1][1]) + sum_of(x[2][1]) + sum_of(x[3][1]) + ZERO),
+      scale[2] * parts(sum_of(x[0][2]) + sum_of(x[1][2]) + sum_of(x[2][2]) + sum_of(x[3][2]) + ZERO),
+      scale[3] * parts(sum_of(x[0][3]) + sum_of(x[1][3]) + sum_of(x[2][3]) + sum_of(x[3][3]) + ZERO)));
 }
 
 // From column `at` on, of which a lane loads two.
@@ -164,23 +157,26 @@ fn sum_of(x: Eight) -> u32 {
   return x.a.x + x.a.y + x.a.z + x.a.w + x.b.x + x.b.y + x.b.z + x.b.w;
 }
 
-// The sums of a row with the half chunk `i` of a chunk.
-fn with_half(before: Sums, row: u32, chunk: u32, i: u32, s: vec2f, half: Half) -> Sums {
+// The sums of a row, with a chunk.
+fn with_chunk(before: Sums, row: u32, chunk: u32, x32: Chunk) -> Sums {
+  // Scale and offset, which types of four bits have for a whole chunk.
+  let halves = scales(row, chunk);
+  let s = vec2f(halves[0].x, halves[1].x + f32(MIDDLE) * halves[0].x);
   let words = &quants[row * params.n_chunks + chunk];
-  let q = array<Eight, 2>(nibbles((*words)[2u * i]), nibbles((*words)[2u * i + 1u]));
+  let q = array<Eight, 4>(nibbles((*words)[0]), nibbles((*words)[1]), nibbles((*words)[2]), nibbles((*words)[3]));
   return Sums(
-    before[0] + with_word(q, half.x[0][0], half.x[1][0], half.scale[0], half.sums[0], s),
-    before[1] + with_word(q, half.x[0][1], half.x[1][1], half.scale[1], half.sums[1], s),
-    before[2] + with_word(q, half.x[0][2], half.x[1][2], half.scale[2], half.sums[2], s),
-    before[3] + with_word(q, half.x[0][3], half.x[1][3], half.scale[3], half.sums[3], s));
+    before[0] + with_word(product(q, x32.x[0][0], x32.x[1][0], x32.x[2][0], x32.x[3][0]), x32.scale[0], x32.sums[0], s),
+    before[1] + with_word(product(q, x32.x[0][1], x32.x[1][1], x32.x[2][1], x32.x[3][1]), x32.scale[1], x32.sums[1], s),
+    before[2] + with_word(product(q, x32.x[0][2], x32.x[1][2], x32.x[2][2], x32.x[3][2]), x32.scale[2], x32.sums[2], s),
+    before[3] + with_word(product(q, x32.x[0][3], x32.x[1][3], x32.x[2][3], x32.x[3][3]), x32.scale[3], x32.sums[3], s));
 }
 
-// Those with a word's two tokens.
-fn with_word(q: array<Eight, 2>, x0: Eight, x1: Eight, x_scale: vec2f, x_sum: vec2f, s: vec2f) -> vec2f {
-  return s.x * (x_scale * parts(product(q, x0, x1))) + s.y * x_sum;
+// Those of a word's two tokens.
+fn with_word(products: u32, x_scale: vec2f, x_sum: vec2f, s: vec2f) -> vec2f {
+  return s.x * (x_scale * parts(products)) + s.y * x_sum;
 }
 
-// Each of eight numbers.
+// Each of eight quants, from MIDDLE.
 fn nibbles(word: u32) -> Eight {
   return Eight(numbers(word, low_nibbles), numbers(word ^ top_bit, high_nibbles));
 }
@@ -194,17 +190,21 @@ fn numbers(word: u32, n: Nibbles) -> vec4<u32> {
 // Multiplied down instead of shifted, which would be done lane by lane. That MAGIC is taken off is also to make it an
 // integer once: a float's bits would be copied wherever they are used as one.
 fn number(word: u32, mask: u32, unit: f32, magic: f32) -> u32 {
-  return bitcast<u32>(f32(i32(word & mask)) * unit + magic) - magic_bits;
+  return bitcast<u32>(f32(i32(word & mask)) * unit + magic) - offset;
 }
 
-// Sixteen columns of a word, counted from ZERO. Integers that wrap are u32: browsers compute those as they are. x is the
-// first factor: SwiftShader, which loads that, would write a quant back each time, since it keeps those for a few lines only.
-fn product(q: array<Eight, 2>, x0: Eight, x1: Eight) -> u32 {
-  return begin
-    + x0.a.x * q[0].a.x + x0.a.y * q[0].a.y + x0.a.z * q[0].a.z + x0.a.w * q[0].a.w
+// A chunk of a word, counted from ZERO. Integers that wrap are u32: browsers compute those as they are. x is the first
+// factor: SwiftShader, which loads that, would write a quant back each time, since it keeps those for a few lines only.
+fn product(q: array<Eight, 4>, x0: Eight, x1: Eight, x2: Eight, x3: Eight) -> u32 {
+  return x0.a.x * q[0].a.x + x0.a.y * q[0].a.y + x0.a.z * q[0].a.z + x0.a.w * q[0].a.w
     + x0.b.x * q[0].b.x + x0.b.y * q[0].b.y + x0.b.z * q[0].b.z + x0.b.w * q[0].b.w
     + x1.a.x * q[1].a.x + x1.a.y * q[1].a.y + x1.a.z * q[1].a.z + x1.a.w * q[1].a.w
-    + x1.b.x * q[1].b.x + x1.b.y * q[1].b.y + x1.b.z * q[1].b.z + x1.b.w * q[1].b.w;
+    + x1.b.x * q[1].b.x + x1.b.y * q[1].b.y + x1.b.z * q[1].b.z + x1.b.w * q[1].b.w
+    + x2.a.x * q[2].a.x + x2.a.y * q[2].a.y + x2.a.z * q[2].a.z + x2.a.w * q[2].a.w
+    + x2.b.x * q[2].b.x + x2.b.y * q[2].b.y + x2.b.z * q[2].b.z + x2.b.w * q[2].b.w
+    + x3.a.x * q[3].a.x + x3.a.y * q[3].a.y + x3.a.z * q[3].a.z + x3.a.w * q[3].a.w
+    + x3.b.x * q[3].b.x + x3.b.y * q[3].b.y + x3.b.z * q[3].b.z + x3.b.w * q[3].b.w
+    + begin;
 }
 
 // What the sums in a word, counted from ZERO, stand for: of the even token, and of the odd one times 2^16.

@@ -89,8 +89,8 @@ pub enum Numbers {
     F32,
     /// x rounded to f16 relative to the largest of sixteen, quants as they are. Needs `shader-f16`.
     F16,
-    /// x rounded to eight bits relative to the largest of sixteen, quants as they are. But for [`Core::RowsI8`] needs
-    /// `dot4I8Packed`.
+    /// x rounded to eight bits relative to the largest of sixteen, of [`Core::RowsI8`] of 32, quants as they are. But for
+    /// that needs `dot4I8Packed`.
     I8,
 }
 

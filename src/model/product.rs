@@ -12,7 +12,7 @@ use crate::gpu::plan::{Dispatch, Extent, Groups, Work};
 use crate::gpu::tensor::{Piece, PieceShape, padded};
 use crate::gpu::uniforms::Uniforms;
 
-/// Columns that have a scale together.
+/// Columns that have a scale together, at least.
 const SCALE_COLS: usize = 16;
 
 /// What is done with a product with a matrix, and whether x is normalised first.

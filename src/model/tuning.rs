@@ -63,7 +63,7 @@ const CHECK_TOKENS: usize = 32;
 const CHECK_ROWS: usize = 64;
 
 /// How far it may be off, as a share of the largest result: sums in another order, or each x rounded to 1 in 254 of the
-/// largest of its sixteen. What a kernel gets wrong that is off by a whole lane or chunk is as large as the result.
+/// largest of its sixteen or 32. What a kernel gets wrong that is off by a whole lane or chunk is as large as the result.
 const EXACT_TOLERANCE: f32 = 1e-4;
 const ROUNDED_TOLERANCE: f32 = 0.03;
 

@@ -4,7 +4,7 @@
 use helium_webgpu::config::ModelConfig;
 use helium_webgpu::format::{Dtype, Progress, parse_header};
 use helium_webgpu::gpu::Gpu;
-use helium_webgpu::gpu::kernel::Numbers;
+use helium_webgpu::gpu::kernel::{Core, Numbers};
 use helium_webgpu::loader::{LoadOptions, Loader};
 use helium_webgpu::model::{Kernels, Model};
 use helium_webgpu::score::{activation, visit_logits};
@@ -23,9 +23,10 @@ const LOGIT_TOLERANCE: f32 = 0.02;
 const KL_TOLERANCE: f64 = 2e-4;
 
 /// The same where kernels round activations to eight bits: every product errs by up to 1 in 254 of its largest inputs, and
-/// these models, the smallest, have the shortest sums to even that out. Measured: up to 0.39, and 4.8e-3.
+/// these models, the smallest, have the shortest sums to even that out. Measured: up to 0.47, and 1.1e-2 (0.39 and 4.8e-3
+/// where those are of sixteen).
 pub(crate) const ROUNDED_LOGIT_TOLERANCE: f32 = 0.6;
-const ROUNDED_KL_TOLERANCE: f64 = 8e-3;
+const ROUNDED_KL_TOLERANCE: f64 = 1.5e-2;
 
 struct Golden {
     name: &'static str,
@@ -148,7 +149,7 @@ async fn taps() -> Outcome {
             let product = |name: &str, x: &[f32], norm: Option<&[f32]>| -> Result<Vec<f64>, String> {
                 let (matrix, norm) = (matrix(&weight(name))?, norm.map(|norm| (norm, eps)));
                 let rows = x.chunks_exact(x.len() / ids.len());
-                Ok(rows.flat_map(|x| matrix.product(x, norm, Numbers::F32)).map(|y| y.value).collect())
+                Ok(rows.flat_map(|x| matrix.product(x, norm, Core::MatMul(Numbers::F32))).map(|y| y.value).collect())
             };
             // A rotation leaves the length of a pair.
             let length = |pair: &[f64]| pair[0].hypot(pair[1]);
@@ -278,7 +279,7 @@ impl Worst {
         if logit > most || kl > most_kl {
             return Err(format!(
                 "{how}: the logit of token {id} at position {pos} is off by {logit} (allowed {most}), the divergence at \
-                 position {kl_pos} is {kl:.2e} (allowed {most_kl:.0e})"
+                 position {kl_pos} is {kl:.2e} (allowed {most_kl:.1e})"
             ));
         }
         Ok(())

@@ -328,7 +328,7 @@ impl Input {
     /// The product with `weights` that each token comes to.
     fn expected(&self, weights: &[&Weights], has_norm: bool, core: Core) -> Vec<Vec<Bounded>> {
         let norm = has_norm.then_some((&self.norm[..], self.eps));
-        let product = |x| weights.iter().flat_map(|weights| weights.matrix.product(x, norm, core.numbers())).collect();
+        let product = |x| weights.iter().flat_map(|weights| weights.matrix.product(x, norm, core)).collect();
         self.x.chunks_exact(self.stride).map(product).collect()
     }
 }

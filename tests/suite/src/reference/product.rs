@@ -2,7 +2,7 @@
 //! x rounded or not.
 
 use helium_webgpu::format::{Dtype, blocks};
-use helium_webgpu::gpu::kernel::Numbers;
+use helium_webgpu::gpu::kernel::{Core, Numbers};
 
 use super::{Bounded, ROUNDING};
 
@@ -46,8 +46,8 @@ impl Matrix {
         Bounded { value: self.weights[at], error: n_roundings * ROUNDING * self.magnitudes[at] }
     }
 
-    /// `W·x` for one token; with a norm `W·(g ⊙ x / sqrt(mean(x²) + eps))`.
-    pub(crate) fn product(&self, x: &[f32], norm: Option<(&[f32], f32)>, numbers: Numbers) -> Vec<Bounded> {
+    /// `W·x` for one token, as `core` rounds x; with a norm `W·(g ⊙ x / sqrt(mean(x²) + eps))`.
+    pub(crate) fn product(&self, x: &[f32], norm: Option<(&[f32], f32)>, core: Core) -> Vec<Bounded> {
         let mut scaled: Vec<f64> = x[..self.cols].iter().map(|x| f64::from(*x)).collect();
         if let Some((norm, eps)) = norm {
             let mean = scaled.iter().map(|x| x * x).sum::<f64>() / self.cols as f64;
@@ -56,12 +56,16 @@ impl Matrix {
                 *x *= f64::from(*g) / rms;
             }
         }
-        let unsure = if numbers == Numbers::I8 { round_to_bytes(&mut scaled) } else { vec![0.0; self.cols] };
+        let unsure = match (core, core.numbers()) {
+            (Core::RowsI8, _) => round_to_bytes(&mut scaled, CHUNK),
+            (_, Numbers::I8) => round_to_bytes(&mut scaled, CHUNK / 2),
+            _ => vec![0.0; self.cols],
+        };
         // In f16 an x, a product and two sums of four (or a weight, and no sum) round by 2^-11 each; a quant is up to
         // twice as large as the weight that it stands for; and of n errors in all directions the sum is seldom beyond
         // three times sqrt(n) of one.
         let halves = 4.0 * 2.0_f64.powi(-11) * (2.0 * 3.0 / (self.cols as f64).sqrt()).min(1.0);
-        let halves = if numbers == Numbers::F16 { halves } else { 0.0 };
+        let halves = if core.numbers() == Numbers::F16 { halves } else { 0.0 };
         // A sum of n numbers in any order errs by at most n roundings of the sum of magnitudes, and as roundings
         // go up and down, in practice by half of sqrt(n) of them. Four more are for what each number went through:
         // scale, offset, norm, and the reciprocal root, which WGSL allows two units in the last place.
@@ -77,13 +81,13 @@ impl Matrix {
     }
 }
 
-/// Rounds sixteen numbers after another to 127ths of their largest. Returns how far off each may be because it lies
+/// Rounds `n` numbers after another to 127ths of their largest. Returns how far off each may be because it lies
 /// between two of them, and f32 may decide otherwise than f64.
-fn round_to_bytes(x: &mut [f64]) -> Vec<f64> {
+fn round_to_bytes(x: &mut [f64], n: usize) -> Vec<f64> {
     let mut unsure = Vec::with_capacity(x.len());
-    for half in x.chunks_mut(CHUNK / 2) {
-        let unit = half.iter().fold(0.0, |largest: f64, x| largest.max(x.abs())) / 127.0;
-        for x in half {
+    for part in x.chunks_mut(n) {
+        let unit = part.iter().fold(0.0, |largest: f64, x| largest.max(x.abs())) / 127.0;
+        for x in part {
             let exact = if unit > 0.0 { *x / unit } else { 0.0 };
             let is_tie = (exact - exact.floor() - 0.5).abs() < 1e-3;
             unsure.push(if is_tie { unit } else { 0.0 });

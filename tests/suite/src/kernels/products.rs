@@ -36,6 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
         let name = format!("{word}_epilogues");
         cases.push(Case::new(name.clone(), move || every_epilogue(name, core, Dtype::Q4_1)));
     }
+    cases.push(Case::new("rows_i8_most", rows_i8_most));
     cases.push(Case::new("rows_shared", || rows_shared("rows_shared".into())));
     cases.push(Case::new("halve", halve));
     for (name, numbers) in [("matvec_two_types", Numbers::F32), ("matvec_two_types_i8", Numbers::I8)] {
@@ -229,6 +230,24 @@ async fn rows_shared(name: String) -> Outcome {
     Ok(())
 }
 
+/// Two tokens in a word, whose sums are as large as they can be: neither may run into the other.
+async fn rows_i8_most() -> Outcome {
+    let (runner, has_numbers) = runner(Core::RowsI8).await?;
+    if !has_numbers {
+        return crate::left_out("this adapter has no subgroups of four lanes");
+    }
+    let mut random = Random::new("rows_i8_most");
+    // A row of the lowest quants, which are -8, and one of the highest, 7; the scale is 1.
+    let (n_rows, cols) = (2, 64);
+    let block = |quants: u8| [&[0x00, 0x3c][..], &[quants; 16]].concat();
+    let bytes = [0x00, 0xff].map(|quants| block(quants).repeat(cols / 32)).concat();
+    let weights = Weights::of(&runner, Dtype::Q4_0, &bytes, n_rows, cols)?;
+    let x = [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]].concat();
+    let x = x.iter().flat_map(|x| vec![*x; cols]).collect();
+    let input = Input::of(&runner, Shape::new(n_rows, cols, 0, 8, 0), x, vec![1.0; cols]);
+    plain(&runner, Core::RowsI8, &[&weights], &input, Epilogue::Store, false, &mut random).await
+}
+
 /// Matrices whose first rows are of another type than the others, which may begin within a workgroup.
 async fn two_types(name: String, numbers: Numbers) -> Outcome {
     let core = Core::MatVec(MatVecShape { groups: 4, numbers, ..MatVecShape::default() });
@@ -317,6 +336,11 @@ impl Input {
         };
         let x = padded(shape.n_tokens, 1.0);
         let norm = padded(1, 2.0);
+        Self::of(runner, shape, x, norm)
+    }
+
+    fn of(runner: &Runner, shape: Shape, x: Vec<f32>, norm: Vec<f32>) -> Self {
+        let stride = shape.cols.next_multiple_of(32);
         let mut words = vec![POISON; shape.first_token * stride];
         words.extend(bytemuck::cast_slice::<f32, u32>(&x));
         let (x_buffer, norm_buffer) = (runner.storage("x", &words), runner.floats("norm", &norm));

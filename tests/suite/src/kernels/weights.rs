@@ -27,7 +27,12 @@ impl Weights {
         random: &mut Random,
     ) -> Result<Self, String> {
         let bytes: Vec<u8> = (0..n_rows).flat_map(|row| random_row(dtype, cols, row + n_rows, random)).collect();
-        let matrix = Matrix::decode(dtype, &bytes, n_rows, cols)?;
+        Self::of(runner, dtype, &bytes, n_rows, cols)
+    }
+
+    /// Rows of blocks as they are in a file.
+    pub(super) fn of(runner: &Runner, dtype: Dtype, bytes: &[u8], n_rows: usize, cols: usize) -> Result<Self, String> {
+        let matrix = Matrix::decode(dtype, bytes, n_rows, cols)?;
         let layout = Layout::new(dtype, cols);
         let (mut quants, mut aux) = (Vec::new(), Vec::new());
         for row in bytes.chunks_exact(bytes.len() / n_rows) {

@@ -27,14 +27,15 @@ function isOurs({ href, pathname }) {
   return href.startsWith(SCOPE) && (pathname.endsWith('/') || /\.(html|js|css|svg|wasm|webmanifest)$/.test(pathname));
 }
 
-/** The network's answer where there is one, so that a new version is seen at once; else the one that was kept. */
+/** The network's answer where there is a whole one, so that a new version is seen at once; else the one that was kept. */
 async function fresh(request, url) {
   const key = url.origin + url.pathname;
   try {
     const response = await fetch(request);
     if (response.ok && response.type === 'basic') {
       const cache = await caches.open(CACHE);
-      await cache.put(key, response.clone()).catch(() => undefined); // no room: then not
+      // Not kept for want of room: then not. Or else the body broke off, and reading it once more says so.
+      await cache.put(key, response.clone()).catch(() => response.clone().arrayBuffer());
     }
     return response;
   } catch (error) {
@@ -47,18 +48,15 @@ async function fresh(request, url) {
 async function keepAll(withModule) {
   const cache = await caches.open(CACHE);
   const seen = new Set();
-  const waiting = [SCOPE];
-  while (waiting.length > 0) {
-    const urls = waiting.splice(0).filter((url) => !seen.has(url));
-    for (const url of urls) seen.add(url);
-    await Promise.all(urls.map(async (url) => {
-      if (/wasm/.test(url.slice(SCOPE.length)) && !withModule) return;
-      const response = await fetch(url, { cache: 'no-cache' }).catch(() => undefined);
-      if (!response?.ok) return; // a name in a comment, say
-      await cache.put(url, response.clone());
-      if (!/\.wasm$|\.svg$/.test(url)) waiting.push(...namesIn(await response.text(), url));
-    }));
-  }
+  const keep = async (url) => {
+    if (seen.has(url) || (/wasm/.test(url.slice(SCOPE.length)) && !withModule)) return;
+    seen.add(url);
+    const response = await fetch(url, { cache: 'no-cache' }).catch(() => undefined);
+    if (!response?.ok) return; // a name in a comment, say
+    await cache.put(url, response.clone());
+    if (!/\.wasm$|\.svg$/.test(url)) await Promise.all(namesIn(await response.text(), url).map(keep));
+  };
+  await keep(SCOPE);
 }
 
 /** The addresses that a file names: `src`, `href`, `import … from '…'`, `new URL('…', import.meta.url)`. */

@@ -30,12 +30,18 @@ export async function testPage(browser, model) {
   const requests = [];
   /** Of the model, from which byte on the network is gone. */
   let goneFrom = Infinity;
+  let breaksOff = false;
   const ranges = [];
   const server = await serve({ '/': SITE, '/models/': dirname(model), '/damaged/': damaged, '/goldens/': GOLDENS }, {
     log: (line) => requests.push(line),
     intercept: ({ url, headers, socket }, response) => {
       if (url === '/helium/worker.js') {
         response.writeHead(200, { 'content-type': 'text/javascript' }).end(LOSES_DEVICE + readFileSync(join(SITE, 'helium/worker.js')));
+        return true;
+      }
+      if (breaksOff && url === '/style.css') {
+        response.writeHead(200, { 'content-type': 'text/css', 'content-length': 1000 }).write('body {');
+        setTimeout(() => socket.destroy(), 100);
         return true;
       }
       if (!url.startsWith('/models/')) return false;
@@ -51,6 +57,10 @@ export async function testPage(browser, model) {
   try {
     const opened = await check(`${name}: page opens, offers its models and downloads nothing yet`, 60, async () => {
       page = await openPage(browser, server.url);
+      await until('the files are kept', () => page.evaluate(() => navigator.serviceWorker.controller !== null));
+      // By the page, to be kept, and the icon by the browser besides.
+      const often = [...new Set(requests)].filter((line) => requests.filter((other) => other === line).length > 3);
+      assert.deepEqual(often, [], 'a file was asked for more than three times');
       // A lost network is given up sooner than the package does otherwise.
       await page.evaluateOnNewDocument(() => {
         Object.prototype[Symbol.for('helium-webgpu.means')] = { retries: 1, backoffMs: 100 };
@@ -340,6 +350,9 @@ export async function testPage(browser, model) {
         const keys = await (await caches.open('helium-page')).keys();
         return keys.some(({ url }) => url.endsWith('.wasm')) && navigator.serviceWorker.controller !== null;
       }), 30_000);
+      breaksOff = true;
+      await page.reload();
+      assert.equal(await page.$eval('.visually-hidden', (element) => getComputedStyle(element).position), 'absolute', 'of a file that breaks off, the kept one serves');
       await server.close();
       await page.reload();
       await find(page, 'textbox', 'Prompt');

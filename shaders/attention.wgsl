@@ -30,7 +30,7 @@ struct Params {
   n_heads: u32,
   n_groups: u32,   // query heads a key-value head
   head_dim: u32,
-  max_seq: u32,
+  room: u32,       // positions that the cache has room for
   stride: u32,     // elements from one token of q, and of the output, to the next
   scale: f32,      // 1 / sqrt(head_dim)
 }
@@ -38,8 +38,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> q: array<f32>;                // [n_tokens, stride]
-@group(0) @binding(3) var<storage, read> k_cache: array<vec4<u32>>;    // [n_kv_heads, max_seq, HEAD_VECS / 2]
-@group(0) @binding(4) var<storage, read> v_cache: array<u32>;          // [n_kv_heads, max_seq, HEAD_VECS · 2]
+@group(0) @binding(3) var<storage, read> k_cache: array<vec4<u32>>;    // [n_kv_heads, room, HEAD_VECS / 2]
+@group(0) @binding(4) var<storage, read> v_cache: array<u32>;          // [n_kv_heads, room, HEAD_VECS · 2]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;        // [n_tokens, stride]
 @group(0) @binding(6) var<storage, read_write> slices: array<f32>;     // [n_heads, n_slices, head_dim + 2]
 
@@ -190,7 +190,7 @@ fn main(
 
 // Where the keys of a position begin.
 fn k_position(kv_head: u32, t: u32) -> u32 {
-  return (kv_head * params.max_seq + t) * (HEAD_VECS / 2u);
+  return (kv_head * params.room + t) * (HEAD_VECS / 2u);
 }
 
 // The rows' scores of a thread's positions, with eight dimensions more.
@@ -244,7 +244,7 @@ fn with_values(
 ) -> array<Sums, 2> {
   let words = 2u * HEAD_VECS;
   let last = end - 1u - tile;
-  let row_at = (kv_head * params.max_seq + tile) * words;
+  let row_at = (kv_head * params.room + tile) * words;
   let near_at = row_at + min(word, words - 1u);
   let far_at = row_at + min(word + THREADS, words - 1u);
   let p_at = team * ROWS * TILE;

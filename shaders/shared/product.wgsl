@@ -21,7 +21,7 @@ struct Params {
   q_rows: u32,     // rows of the fused QKV matrix that are queries
   k_rows: u32,     // and rows that are keys; the rest are values
   head_dim: u32,   // elements in a head
-  max_seq: u32,    // positions in the KV cache
+  room: u32,       // positions that the KV cache has room for
   epilogue: u32,   // which of store.wgsl's, for kernels that have all
   has_norm: u32,   // whether RMSNorm comes before, for kernels that have both
   norm_at: u32,    // where in tables the norm's weights begin

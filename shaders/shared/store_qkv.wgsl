@@ -4,7 +4,7 @@
 // pair is both halves of one rotation, and one word of f16 cache. The heads of values follow those of keys, there as in
 // the matrix.
 
-@group(0) @binding(8) var<storage, read_write> kv_cache: array<u32>;  // [2 n_kv_heads, max_seq, words] f16 pairs
+@group(0) @binding(8) var<storage, read_write> kv_cache: array<u32>;  // [2 n_kv_heads, room, words] f16 pairs
 
 fn store_qkv(token: u32, pair: u32, value: vec2f) {
   let pos = step.pos + token;
@@ -37,5 +37,5 @@ fn rotate(value: vec2f, pos: u32, dim: u32) -> vec2f {
 // The cache keeps a head in whole vec4: words = head_dim / 2 rounded up to 4.
 fn cache_at(head: u32, pos: u32, dim: u32) -> u32 {
   let words = (params.head_dim / 2u + 3u) / 4u * 4u;
-  return (head * params.max_seq + pos) * words + dim / 2u;
+  return (head * params.room + pos) * words + dim / 2u;
 }

@@ -10,7 +10,7 @@ use crate::gpu::{BINDING_ALIGNMENT, Gpu};
 pub struct LayerCache {
     /// Those, then these.
     pub both: Part,
-    /// `[n_kv_heads, max_seq, head_vecs / 2]` vec4 of eight f16.
+    /// `[n_kv_heads, room, head_vecs / 2]` vec4 of eight f16.
     pub k: Part,
     /// The same shape.
     pub v: Part,
@@ -53,7 +53,7 @@ impl Cache {
         Err(Error::OutOfMemory(format!(
             "the KV cache of a context of {max_seq} tokens takes {bytes} bytes a layer, but a binding of this device \
              holds {limit}; ask for a context of at most {}",
-            limit / 2 / BINDING_ALIGNMENT * BINDING_ALIGNMENT / row_bytes(config)
+            limit / 2 / row_bytes(config) / ROOM_MULTIPLE as u64 * ROOM_MULTIPLE as u64
         )))
     }
 
@@ -78,6 +78,12 @@ impl Cache {
     #[must_use]
     pub fn max_seq(&self) -> usize {
         self.max_seq
+    }
+
+    /// Positions it has room for: from the first of a head to that of the next.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        room(self.max_seq)
     }
 
     /// Tokens it holds.
@@ -111,9 +117,17 @@ impl Cache {
     }
 }
 
-/// Bytes of the keys of `max_seq` tokens in a layer, and of their values, either to where a binding may begin.
+/// A multiple of that many positions ends where a binding may begin, since a head takes whole vec4.
+const ROOM_MULTIPLE: usize = BINDING_ALIGNMENT as usize / 16;
+
+fn room(max_seq: usize) -> usize {
+    max_seq.next_multiple_of(ROOM_MULTIPLE)
+}
+
+/// Bytes of the keys of a cache for `max_seq` tokens in a layer, and of the values: these follow those without a gap, as
+/// the kernel that writes both has it.
 fn plane_bytes(config: &ModelConfig, max_seq: usize) -> u64 {
-    (row_bytes(config) * max_seq as u64).next_multiple_of(BINDING_ALIGNMENT)
+    row_bytes(config) * room(max_seq) as u64
 }
 
 /// Bytes of a token's keys in a layer, and of its values.

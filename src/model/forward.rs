@@ -124,7 +124,7 @@ struct AttentionParams {
     n_heads: u32,
     n_groups: u32,
     head_dim: u32,
-    max_seq: u32,
+    room: u32,
     stride: u32,
     scale: f32,
     unused: [u32; 2],
@@ -460,7 +460,7 @@ impl Recorder<'_> {
             n_heads: config.n_heads as u32,
             n_groups,
             head_dim: config.head_dim as u32,
-            max_seq: self.cache.max_seq() as u32,
+            room: self.cache.room() as u32,
             stride,
             scale: 1.0 / (config.head_dim as f32).sqrt(),
             unused: [0; 2],
@@ -497,7 +497,7 @@ impl Recorder<'_> {
         let mut rounded_for = None;
         for (core, share) in shares(self.cores, count, &shapes) {
             let shapes = &shapes[share.clone()];
-            let params = ProductParams::new(self.config, self.cache.max_seq(), y_width, norm.offset, shapes, id);
+            let params = ProductParams::new(self.config, self.cache.room(), y_width, norm.offset, shapes, id);
             let product = Product {
                 core,
                 id,

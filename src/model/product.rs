@@ -51,7 +51,7 @@ pub(super) struct ProductParams {
     q_rows: u32,
     k_rows: u32,
     head_dim: u32,
-    max_seq: u32,
+    room: u32,
     epilogue: u32,
     has_norm: u32,
     norm_at: u32,
@@ -59,11 +59,11 @@ pub(super) struct ProductParams {
 }
 
 impl ProductParams {
-    /// Those of a piece of the matrix `id`, or of two neighbours, with rows of the output `y_width` apart, and the norm's
-    /// weights so many bytes from the beginning of the tables.
+    /// Those of a piece of the matrix `id`, or of two neighbours, with `room` positions in the KV cache, rows of the output
+    /// `y_width` apart, and the norm's weights so many bytes from the beginning of the tables.
     pub(super) fn new(
         config: &ModelConfig,
-        max_seq: usize,
+        room: usize,
         y_width: usize,
         norm_offset: u64,
         pieces: &[PieceShape],
@@ -89,7 +89,7 @@ impl ProductParams {
             q_rows: heads as u32,
             k_rows: (config.n_kv_heads * config.head_dim) as u32,
             head_dim: config.head_dim as u32,
-            max_seq: max_seq as u32,
+            room: room as u32,
             epilogue: epilogue as u32,
             has_norm: has_norm.into(),
             norm_at: (norm_offset / 16) as u32,

@@ -224,7 +224,8 @@ async fn check(golden: &'static Golden, kernels: Kernels) -> Outcome {
 }
 
 async fn load(golden: &Golden, gpu: Rc<Gpu>, kernels: Kernels, portion: usize) -> Result<Model, String> {
-    let options = LoadOptions { context_length: Some(96), kernels, ..LoadOptions::default() };
+    // An odd context, which no alignment divides.
+    let options = LoadOptions { context_length: Some(95), kernels, ..LoadOptions::default() };
     let mut loader = Loader::new(gpu, options);
     if let Some(config) = golden.config {
         loader.set_config(ModelConfig::from_json("config.json", config).map_err(text)?);

@@ -29,6 +29,9 @@ const HEAD_BYTES: u64 = 64 << 10;
 /// The most bytes of a JSON file. Real ones have up to 40 MB; a checkpoint given by mistake has more.
 const MAX_JSON_BYTES: u64 = 256 << 20;
 
+/// Which of the shards holds what.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// The files of a model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ModelFiles {
@@ -79,7 +82,7 @@ impl ModelFiles {
     }
 
     fn find_in(folder: &Path) -> Result<Self> {
-        let (whole, index) = (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
+        let (whole, index) = (folder.join("model.safetensors"), folder.join(INDEX));
         if whole.is_file() {
             return Self::checkpoint(folder, vec![whole]);
         }
@@ -151,6 +154,15 @@ impl ModelFiles {
         &self.weights
     }
 
+    /// Whether `path` leads to one of them.
+    #[must_use]
+    pub fn contains(&self, path: &Path) -> bool {
+        let Ok(path) = path.canonicalize() else { return false };
+        let index = self.weights.iter().map(|path| path.with_file_name(INDEX)).filter(|_| self.config.is_some());
+        let all = self.weights.iter().chain(&self.config).chain(&self.tokenizer).cloned().chain(index);
+        all.filter_map(|other| other.canonicalize().ok()).any(|other| other == path)
+    }
+
     /// Reads the headers alone.
     ///
     /// # Errors
@@ -202,8 +214,19 @@ impl ModelFiles {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Corrupt`] and [`Error::UnsupportedModel`] for the first of these that is there.
+    /// [`Error::Io`], [`Error::Corrupt`] and [`Error::UnsupportedModel`] for the first of these that is there, and
+    /// [`Error::InvalidArgument`] for a file of another model.
     pub fn tokenizer(&self, given: Option<&Path>) -> Result<Option<Tokenizer>> {
+        let tokenizer = self.any_tokenizer(given)?;
+        if let (Some(tokenizer), Some(path)) = (&tokenizer, given.or(self.tokenizer.as_deref())) {
+            let fits = tokenizer.check_fits(self.headers()?.0.vocab_size);
+            fits.map_err(|error| Error::InvalidArgument(format!("{}: {error}", name(path))))?;
+        }
+        Ok(tokenizer)
+    }
+
+    /// The same, without a look at the model.
+    fn any_tokenizer(&self, given: Option<&Path>) -> Result<Option<Tokenizer>> {
         match (given.or(self.tokenizer.as_deref()), &self.config, self.weights.first()) {
             (Some(path), ..) => read_tokenizer(path),
             (None, None, Some(gguf)) => gguf_tokenizer(gguf),
@@ -282,7 +305,7 @@ pub fn find_tokenizer(path: &Path) -> Result<Option<Tokenizer>> {
     };
     match beside {
         Some(path) => read_tokenizer(&path),
-        None => ModelFiles::find(path)?.tokenizer(None),
+        None => ModelFiles::find(path)?.any_tokenizer(None),
     }
 }
 

@@ -15,6 +15,8 @@ pub mod format;
 pub mod gpu;
 pub mod loader;
 pub mod model;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod new_file;
 pub mod recipe;
 pub mod sampler;
 pub mod score;

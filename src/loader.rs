@@ -281,7 +281,12 @@ impl Loader {
             }
             Progress::Done(header) => {
                 let head = std::mem::take(bytes);
+                let is_gguf = !header.metadata.is_empty();
                 let tensors = self.blueprint.add(header)?;
+                if is_gguf {
+                    // No other file follows, and the weights need not be fetched to find some missing.
+                    self.blueprint.check_complete()?;
+                }
                 self.kernels = KernelStage::New;
                 // First of all, since a browser's GPU process compiles beside what it does in order.
                 if self.cores.settle(&self.gpu, &self.blueprint) {

@@ -104,6 +104,7 @@ pub async fn score(model: &mut Model, ids: &[u32], n_top: usize, cancel: &Cancel
     })
     .await?;
     let sum: f64 = logprobs.iter().flatten().map(|logprob| -f64::from(*logprob)).sum();
-    let mean_nll = sum / (logprobs.len() - 1).max(1) as f64;
+    // A sum of nothing is -0.
+    let mean_nll = (sum + 0.0) / (logprobs.len() - 1).max(1) as f64;
     Ok(Score { ids: ids.to_vec(), logprobs, top, mean_nll })
 }

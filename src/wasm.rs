@@ -240,6 +240,9 @@ impl WasmEngine {
                 self.tokenizer.replace(Some(Rc::new(Tokenizer::from_gguf(vocab)?)));
             }
             let model = loader.finish().await?;
+            if let Some(tokenizer) = self.tokenizer.borrow().as_ref() {
+                tokenizer.check_fits(model.config().vocab_size)?;
+            }
             self.info.replace(self.info_json(&model));
             self.model.replace(Some(model));
             Ok(())

@@ -306,6 +306,8 @@ fn a_failed_logits_run_leaves_no_file() {
     let out = folder.path("missing/logits.npy");
     fail(1, &["logits", &model, "--ids", "1,2", "--out", &out], &[&out, "cannot be written"]);
     fail(1, &["logits", &model, "--ids", "1,2", "--out", &folder.path("")], &["is a folder"]);
+    let copy = folder.write("copy.gguf", &std::fs::read(&model).unwrap());
+    fail(1, &["logits", &copy, "--ids", "1", "--out", &copy], &["copy.gguf", "name another file"]);
 }
 
 // -------------------------------------------------------------------------- quantize, soup, synth
@@ -352,15 +354,70 @@ fn quantize_soup_and_synth_refuse_what_they_cannot_do() {
     fail(1, &["soup", &model, &other, "--type", "f16", "--out", &out], &["cannot be averaged", "gguf_BF16"]);
     fail(2, &["soup", &model, "--type", "f16", "--out", &out], &["MODEL"]);
     fail(2, &["soup", &model, &other, "--weights", "1", "--type", "f16", "--out", &out], &["--weights"]);
-    fail(1, &["soup", &model, &model, "--weights", "1,-1", "--type", "f16", "--out", &out], &["-1"]);
+    fail(2, &["soup", &model, &model, "--weights", "1,-1", "--type", "f16", "--out", &out], &["-1"]);
+    fail(2, &["soup", &model, &model, "--weights", "0,0", "--type", "f16", "--out", &out], &["all 0"]);
+    let too_many = ["synth", "--preset", "helium-1-2b", "--layers", "29", "--type", "q8_0", "--out", &out];
+    fail(2, &too_many, &["--layers", "28"]);
     fail(2, &["synth", "--preset", "helium-9", "--type", "q8_0", "--out", &out], &["helium-9", "helium-1-2b"]);
     let nowhere = folder.path("none/out.gguf");
     fail(1, &["quantize", &model, "--type", "q8_0", "--out", &nowhere], &["none", "cannot be written"]);
+    fail(1, &["quantize", &model, "--type", "q8_0", "--out", &folder.path("")], &["is a folder"]);
     assert!(!Path::new(&out).exists());
 
     succeed(&["soup", &model, &model, "--weights", "1,3", "--type", "f16", "--out", &out]);
     let ids = "1,200,0,77";
     assert!(logits_of(&folder, &out, ids, &[]) == logits_of(&folder, &model, ids, &[]), "of one model, itself");
+}
+
+/// What is written replaces a file when it is whole, and nothing else that may be there.
+#[test]
+#[cfg(unix)]
+fn what_is_written_goes_where_it_should() {
+    let folder = Folder::new("new-file");
+    let (model, input) = (golden("gguf_F16"), folder.path("out.gguf.part"));
+    std::fs::copy(&model, &input).unwrap();
+    let before = std::fs::read(&input).unwrap();
+    // A link stays one, also where it leads nowhere yet.
+    let (link, out) = (folder.path("link.gguf"), folder.path("out.gguf"));
+    std::os::unix::fs::symlink("out.gguf", &link).unwrap();
+    for kind in ["q8_0", "q4_0"] {
+        succeed(&["quantize", &input, "--type", kind, "--out", &link]);
+        let (name, tensors) = (kind.to_uppercase(), json(&["inspect", &out, "--json"])["tensors"].clone());
+        assert!(list(&tensors).iter().any(|tensor| tensor["dtype"] == name.as_str()), "{kind}: {tensors}");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink(), "the link was replaced");
+    }
+    assert!(std::fs::read(&input).unwrap() == before, "a file that was there was written to");
+    // So does a device.
+    let device = folder.path("device");
+    std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+    succeed(&["quantize", &input, "--type", "q8_0", "--out", &device]);
+    assert_eq!(std::fs::metadata("/dev/null").unwrap().len(), 0);
+    // Nothing is left of a run that is interrupted.
+    let big = folder.path("big.gguf");
+    let args = ["synth", "--preset", "helium-1-2b", "--type", "q8_0", "--out", &big];
+    let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let n_files = || std::fs::read_dir(&folder.0).unwrap().count();
+    let (n_before, begin) = (4, Instant::now());
+    while n_files() == n_before && begin.elapsed() < TIMEOUT {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(wait(&mut child, TIMEOUT, &args), Some(130));
+    assert_eq!(n_files(), n_before, "files left");
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let folder = Folder::new("other-tokenizer");
+    let piece = |id: usize| (format!("<{id}>"), id);
+    for n_tokens in [9, 9999] {
+        let vocab: std::collections::BTreeMap<_, _> = (0..n_tokens).map(piece).collect();
+        let model = serde_json::json!({"type": "BPE", "vocab": vocab, "merges": []});
+        let text = serde_json::json!({"version": "1.0", "model": model, "added_tokens": []}).to_string();
+        let path = folder.write("tokenizer.json", text.as_bytes());
+        let args = ["score", &golden("gguf_F16"), "--tokenizer", &path, "--text", "a"];
+        fail(1, &args, &["tokenizer.json", &n_tokens.to_string(), "another model's"]);
+    }
 }
 
 /// The real shapes, but one layer.
@@ -636,6 +693,10 @@ fn inspect_tells_what_a_model_is() {
     assert_eq!(report["tokenizer"], Value::Null);
     // All shards: 9 tensors a layer, and 3 besides.
     assert_eq!(list(&report["tensors"]).len(), 3 * 9 + 3);
+    let copies = Folder::new("inspect");
+    let copy = copies.write("model.gguf", &std::fs::read(golden("gguf_F16")).unwrap());
+    copies.write("tokenizer.json", b"{}");
+    assert_eq!(json_after_notes(&["inspect", &copy, "--json"])["tokenizer"], Value::Null, "a broken tokenizer");
     let names = succeed(&["inspect", &model]);
     for word in ["model.layers.2.mlp.down_proj.weight", "safetensors", "parameters", "F32"] {
         assert!(names.contains(word), "{word} is missing in {names}");

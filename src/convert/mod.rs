@@ -6,14 +6,12 @@ mod checkpoint;
 mod soup;
 mod synth;
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 pub use checkpoint::Checkpoint;
-pub use soup::Soup;
+pub use soup::{Soup, sum_of};
 pub use synth::{Preset, Synth};
 
 use crate::config::{ModelConfig, WeightId};
@@ -21,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value};
 use crate::format::gguf_writer::{ALIGNMENT, header};
 use crate::format::{Dtype, TensorInfo, blocks};
+use crate::new_file::NewFile;
 use crate::recipe::Recipe;
 
 /// Weights of a run of rows that one thread works on, about: 4 MiB as f32.
@@ -77,7 +76,7 @@ pub fn write(source: &dyn Source, recipe: Recipe, path: &Path, progress: &mut dy
     metadata.insert("general.quantization_version", Value::Uint(2));
     let (header, head) = header(&path.display().to_string(), metadata, tensors);
 
-    let mut out = Out::new(path)?;
+    let mut out = Out { file: NewFile::create(path)?, n_bytes: 0 };
     out.write(&head)?;
     let total = config.parameters();
     let mut done = 0;
@@ -103,7 +102,7 @@ pub fn write(source: &dyn Source, recipe: Recipe, path: &Path, progress: &mut dy
             progress(done, total);
         }
     }
-    out.keep()?;
+    out.file.keep()?;
     Ok(Written { bytes: header.data_end, tensors: header.tensors })
 }
 
@@ -134,54 +133,20 @@ fn encode(source: &dyn Source, id: WeightId, tensor: &TensorInfo, rows: Range<u6
     Ok(bytes)
 }
 
-/// A file under another name until it is whole; removed if it never is.
+/// A GGUF file on its way out, and how much of it there is.
 struct Out {
-    path: PathBuf,
-    part: PathBuf,
-    file: Option<BufWriter<File>>,
+    file: NewFile,
     n_bytes: u64,
 }
 
 impl Out {
-    fn new(path: &Path) -> Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = path.with_file_name(name);
-        let file = File::create(&part).map_err(|error| unwritable(&part, &error))?;
-        Ok(Self { path: path.to_owned(), part, file: Some(BufWriter::with_capacity(1 << 20, file)), n_bytes: 0 })
-    }
-
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
         self.n_bytes += bytes.len() as u64;
-        file.write_all(bytes).map_err(|error| unwritable(&self.part, &error))
+        self.file.write(bytes)
     }
 
     fn pad(&mut self) -> Result<()> {
         let n_bytes = self.n_bytes.next_multiple_of(ALIGNMENT) - self.n_bytes;
         self.write(&[0; ALIGNMENT as usize][..n_bytes as usize])
     }
-
-    fn keep(mut self) -> Result<()> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let closed = file.flush().and_then(|()| file.get_ref().sync_all());
-        drop(file);
-        closed.and_then(|()| fs::rename(&self.part, &self.path)).map_err(|error| {
-            let _gone = fs::remove_file(&self.part);
-            unwritable(&self.path, &error)
-        })
-    }
-}
-
-impl Drop for Out {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // What failed before matters more than this.
-            let _gone = fs::remove_file(&self.part);
-        }
-    }
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Error {
-    Error::Io(format!("{} cannot be written: {error}", path.display()))
 }

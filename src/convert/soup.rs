@@ -30,13 +30,7 @@ impl Soup {
         if shares.len() != models.len() {
             return invalid(format!("{} weights were given for {} models", shares.len(), models.len()));
         }
-        let sum: f64 = shares.iter().sum();
-        if let Some(share) = shares.iter().find(|share| !(0.0..f64::INFINITY).contains(*share)) {
-            return invalid(format!("the weight {share} of a model is not a number of at least 0"));
-        }
-        if sum <= 0.0 || !sum.is_finite() {
-            return invalid("the weights of the models add up to nothing".into());
-        }
+        let sum = sum_of(shares)?;
         let mut models = models.into_iter();
         let Some((first_name, first)) = models.next() else { return invalid("no models were given".into()) };
         let mut others = Vec::new();
@@ -54,6 +48,19 @@ impl Soup {
         let shares = shares.iter().map(|share| share / sum).collect();
         Ok(Self { first, others, shares })
     }
+}
+
+/// The sum of the models' weights, which it checks.
+///
+/// # Errors
+///
+/// [`Error::InvalidArgument`] for weights that are negative, or all 0.
+pub fn sum_of(shares: &[f64]) -> Result<f64> {
+    if let Some(share) = shares.iter().find(|share| !(0.0..=f64::from(f32::MAX)).contains(*share)) {
+        return Err(Error::InvalidArgument(format!("the weight {share} of a model is not a number of at least 0")));
+    }
+    let sum: f64 = shares.iter().sum();
+    if sum > 0.0 { Ok(sum) } else { Err(Error::InvalidArgument("the weights of the models are all 0".into())) }
 }
 
 impl Source for Soup {

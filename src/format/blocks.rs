@@ -81,14 +81,14 @@ fn try_encode_row(dtype: Dtype, values: &[f32], out: &mut Vec<u8>) -> Result<()>
         Dtype::F16 => {
             for value in values {
                 let rounded = f16::from_f32(*value);
-                check_rounded(name, *value, rounded.is_infinite())?;
+                check_rounded(name, *value, !rounded.is_finite())?;
                 out.extend(rounded.to_le_bytes());
             }
         }
         Dtype::BF16 => {
             for value in values {
                 let rounded = bf16::from_f32(*value);
-                check_rounded(name, *value, rounded.is_infinite())?;
+                check_rounded(name, *value, !rounded.is_finite())?;
                 out.extend(rounded.to_le_bytes());
             }
         }

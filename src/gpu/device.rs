@@ -174,8 +174,14 @@ impl Gpu {
             // Destroying the device on purpose, by dropping it, is no fault.
             if reason != wgpu::DeviceLostReason::Destroyed {
                 let message = message.trim().trim_end_matches('.');
-                let text = format!("the GPU device was lost ({message}); load the model again");
-                keep_first(&on_lost, Error::DeviceLost(text));
+                keep_first(
+                    &on_lost,
+                    if message.to_lowercase().contains("out of memory") {
+                        out_of_memory()
+                    } else {
+                        Error::DeviceLost(format!("the GPU device was lost ({message}); load the model again"))
+                    },
+                );
             }
         });
         let max_binding_bytes = options.max_binding_bytes;
@@ -581,11 +587,14 @@ fn keep_first(slot: &Mutex<Option<Error>>, error: Error) {
     slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
 }
 
+fn out_of_memory() -> Error {
+    let text = "the GPU is out of memory; close other tabs or programs, or choose a smaller file or context";
+    Error::OutOfMemory(text.into())
+}
+
 fn from_wgpu(error: wgpu::Error) -> Error {
     match error {
-        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory(
-            "the GPU is out of memory; close other tabs or programs, or choose a smaller file or context".into(),
-        ),
+        wgpu::Error::OutOfMemory { .. } => out_of_memory(),
         wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
             Error::Internal(format!("the GPU refused a command: {}", one_line(&description)))
         }

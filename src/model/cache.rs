@@ -1,5 +1,6 @@
 //! The KV cache: static buffers on the device, and which tokens are in them.
 
+use super::forward::steps_bytes;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::gpu::part::{Blocks, Part};
@@ -47,6 +48,15 @@ impl Cache {
     pub fn check_fits(limits: &wgpu::Limits, config: &ModelConfig, max_seq: usize) -> Result<()> {
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let bytes = 2 * plane_bytes(config, max_seq);
+        let steps = steps_bytes(max_seq);
+        if steps > limits.max_buffer_size {
+            let most = limits.max_buffer_size / BINDING_ALIGNMENT - 1;
+            return Err(Error::OutOfMemory(format!(
+                "a context of {max_seq} tokens needs a buffer of {steps} bytes, but one of this device holds {}; ask for a \
+                 context of at most {most}",
+                limits.max_buffer_size
+            )));
+        }
         if bytes <= limit {
             return Ok(());
         }

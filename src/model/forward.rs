@@ -308,7 +308,7 @@ impl Buffers {
 }
 
 /// Bytes of the steps on the device.
-fn steps_bytes(max_seq: usize) -> u64 {
+pub(super) fn steps_bytes(max_seq: usize) -> u64 {
     (max_seq as u64 + 1) * BINDING_ALIGNMENT
 }
 

@@ -128,10 +128,10 @@ impl Tuning {
         Self { labels: serde_json::from_str(text).unwrap_or_default() }
     }
 
-    /// What was found for an adapter: the kernels by what they are for.
+    /// What was found for an adapter of which a device had `offer`: the kernels by what they are for.
     #[must_use]
-    pub fn of(&self, backend: &str, adapter: &str, driver: &str) -> BTreeMap<String, String> {
-        let prefix = [VERSION, backend, adapter, driver, ""].join(SEPARATOR);
+    pub fn of(&self, backend: &str, adapter: &str, driver: &str, offer: Offer) -> BTreeMap<String, String> {
+        let prefix = [VERSION, backend, adapter, driver, &format!("{offer:?}"), ""].join(SEPARATOR);
         let found = self.labels.iter().filter_map(|(key, label)| Some((key.strip_prefix(&prefix)?, label)));
         found.map(|(what, label)| (what.replace(SEPARATOR, ", "), label.clone())).collect()
     }
@@ -315,6 +315,8 @@ impl Cores {
             info.backend.to_string(),
             gpu.adapter_name(),
             info.driver_info.clone(),
+            // Less than the adapter's where features were not asked for: then there are fewer candidates.
+            format!("{:?}", gpu.offer()),
             self.kernels.name().to_owned(),
             format!("{count:?}").to_lowercase(),
             format!("{} {}x{}", shape.layout.dtype.name(), shape.n_rows, 32 * shape.layout.n_chunks),

@@ -180,6 +180,22 @@ impl Tokenizer {
         self.inner.vocab_size
     }
 
+    /// Checks that it can be that of a model with so many rows of embeddings: each token needs one, and the few rows that
+    /// are more round the number up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where it is another model's.
+    pub fn check_fits(&self, n_rows: usize) -> Result<()> {
+        let n_tokens = self.vocab_size();
+        if n_tokens <= n_rows && n_rows <= 2 * n_tokens {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument(format!(
+            "the tokenizer has {n_tokens} tokens, but the model {n_rows}: it is another model's; give this one's"
+        )))
+    }
+
     /// `"unigram"`, `"bpe"` (`SentencePiece`'s) or `"byte-level-bpe"`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

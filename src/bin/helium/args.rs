@@ -1,6 +1,6 @@
 //! Options that commands share, and what they stand for: files, tokens, a loaded model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -47,6 +47,19 @@ impl ModelArgs {
     /// The model's files.
     pub(crate) fn find(&self) -> Result<ModelFiles> {
         Ok(ModelFiles::find(&self.model)?)
+    }
+
+    /// Refuses to write over what is read.
+    pub(crate) fn check_apart(&self, files: &ModelFiles, out: &Path) -> Result<()> {
+        let is_out =
+            |path: &PathBuf| path.canonicalize().is_ok_and(|path| out.canonicalize().is_ok_and(|out| out == path));
+        if files.contains(out) || self.tokenizer.as_ref().is_some_and(is_out) {
+            let out = out.display();
+            return Err(
+                Error::InvalidArgument(format!("{out} is read and cannot be written: name another file")).into()
+            );
+        }
+        Ok(())
     }
 
     /// Where a tokenizer alone is to be looked for.

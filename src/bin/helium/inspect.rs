@@ -12,7 +12,7 @@ use helium_webgpu::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::args::ModelArgs;
-use crate::output::{Result, print_json, print_lines};
+use crate::output::{Failure, Result, note, print_json, print_lines};
 use crate::tuning;
 
 /// Print a model's configuration and tensors; or, with --adapter, what this machine's adapters offer.
@@ -65,7 +65,14 @@ impl Args {
         let model = ModelArgs::new(path, self.tokenizer);
         let files = model.find()?;
         let inspection = files.inspect()?;
-        let tokenizer = model.tokenizer(&files)?;
+        let tokenizer = match model.tokenizer(&files) {
+            // What else there is can be told all the same.
+            Err(Failure::Error(error)) if !model.has_tokenizer() => {
+                note(&format!("note: the tokenizer cannot be used: {error}"));
+                None
+            }
+            tokenizer => tokenizer?,
+        };
         let vocabulary = |tokenizer: Tokenizer| Vocabulary { kind: tokenizer.kind(), vocab: tokenizer.vocab_size() };
         let report = report(&inspection, tokenizer.map(vocabulary));
         if self.json { print_json(&report) } else { print_lines(&table(&report)) }
@@ -85,7 +92,10 @@ fn adapters(substring: &str, json: bool) -> Result<()> {
     let tuning = tuning::read();
     let reports: Vec<_> = pollster::block_on(Gpu::list(substring))?
         .into_iter()
-        .map(|about| AdapterReport { kernels: tuning.of(&about.backend, &about.name, &about.driver), about })
+        .map(|about| {
+            let kernels = tuning.of(&about.backend, &about.name, &about.driver, about.offer);
+            AdapterReport { kernels, about }
+        })
         .collect();
     if json {
         return print_json(&reports);

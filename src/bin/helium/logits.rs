@@ -1,11 +1,9 @@
 //! `helium logits`: tokens enter, a .npy file with the logits at each of them leaves, or with an activation on the way.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use helium_webgpu::Error;
+use helium_webgpu::new_file::NewFile;
 use helium_webgpu::score::{activation, visit_logits};
 
 use crate::args::{GpuArgs, Input, ModelArgs};
@@ -33,6 +31,7 @@ impl Args {
     pub(crate) fn run(self) -> output::Result<()> {
         pollster::block_on(async {
             let files = self.model.find()?;
+            self.model.check_apart(&files, &self.out)?;
             let (ids, _) = self.input.resolve(&self.model, &files)?;
             // Before the work: a folder that cannot be written should not cost it.
             let mut file = NewFile::create(&self.out)?;
@@ -40,12 +39,13 @@ impl Args {
             if let Some(name) = &self.tap {
                 let (values, width) = activation(&mut model, &ids, name).await?;
                 file.write(&npy_header(ids.len(), width))?;
-                file.write_row(&values)?;
+                file.write(&little_endian(&values))?;
             } else {
                 file.write(&npy_header(ids.len(), model.config().vocab_size))?;
-                visit_logits(&mut model, &ids, |_, row| file.write_row(row).map(ControlFlow::Continue)).await?;
+                visit_logits(&mut model, &ids, |_, row| file.write(&little_endian(row)).map(ControlFlow::Continue))
+                    .await?;
             }
-            Ok(file.finish()?)
+            Ok(file.keep()?)
         })
     }
 }
@@ -66,61 +66,7 @@ fn npy_header(n_rows: usize, n_cols: usize) -> Vec<u8> {
     header
 }
 
-/// A file that appears under its name when it is complete, and not at all if that fails.
-struct NewFile {
-    path: PathBuf,
-    /// Where it is written; the path itself for a pipe or a device, which must not be replaced.
-    temporary: PathBuf,
-    file: BufWriter<File>,
-    is_finished: bool,
-}
-
-impl NewFile {
-    fn create(path: &Path) -> Result<Self, Error> {
-        let existing = fs::metadata(path).ok();
-        if existing.as_ref().is_some_and(fs::Metadata::is_dir) {
-            return Err(Error::Io(format!("{} is a folder; --out takes the file to write", path.display())));
-        }
-        let mut temporary = path.to_owned();
-        if existing.is_none_or(|existing| existing.is_file()) {
-            let mut file_name = path.file_name().unwrap_or_default().to_owned();
-            file_name.push(format!(".{}.tmp", std::process::id()));
-            temporary.set_file_name(file_name);
-        }
-        let file = File::create(&temporary).map_err(|error| unwritable(path, &error))?;
-        Ok(Self { path: path.to_owned(), temporary, file: BufWriter::new(file), is_finished: false })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
-    }
-
-    /// Writes numbers: a .npy file says that it is little-endian, whatever this machine is.
-    fn write_row(&mut self, row: &[f32]) -> Result<(), Error> {
-        let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.write(&bytes)
-    }
-
-    fn finish(mut self) -> Result<(), Error> {
-        let mut finish = || {
-            self.file.flush()?;
-            if self.temporary == self.path { Ok(()) } else { fs::rename(&self.temporary, &self.path) }
-        };
-        finish().map_err(|error| unwritable(&self.path, &error))?;
-        self.is_finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if !self.is_finished && self.temporary != self.path {
-            // It may be gone already; there is nothing more to do about it.
-            let _gone = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Error {
-    Error::Io(format!("{} cannot be written: {error}", path.display()))
+/// Numbers as bytes: a .npy file says that it is little-endian, whatever this machine is.
+fn little_endian(row: &[f32]) -> Vec<u8> {
+    row.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

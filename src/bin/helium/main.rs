@@ -19,7 +19,12 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use helium_webgpu::new_file::discard_unfinished;
+
 use output::Failure;
+
+/// What shells report of a command that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
 
 /// Kyutai's Helium-1 language models on the GPU, through WebGPU.
 ///
@@ -49,8 +54,14 @@ fn main() -> ExitCode {
     // A panic is a bug, here or in a driver's binding; the user still gets one line and an exit code.
     std::panic::set_hook(Box::new(|info| {
         output::error_line(&format!("internal error, please report it: {info}"));
+        discard_unfinished();
         std::process::exit(1);
     }));
+    // Where no handler can be set, an interrupted run leaves its unfinished file behind: no reason not to begin.
+    let _unset = ctrlc::set_handler(|| {
+        discard_unfinished();
+        std::process::exit(INTERRUPTED);
+    });
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => return wrong_command_line(&error),

@@ -1,6 +1,6 @@
 //! `helium quantize`: a model's files enter, one GGUF file of fewer bits leaves.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use helium_webgpu::Error;
@@ -30,7 +30,7 @@ pub(crate) struct OutArgs {
     recipe: Recipe,
     /// The GGUF file to write; one that is there is replaced when the new one is whole
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -49,7 +49,7 @@ struct Report<'a> {
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let files = self.model.find()?;
-        self.out.check_apart(&files)?;
+        self.model.check_apart(&files, &self.out.out)?;
         let checkpoint = open(&self.model, &files)?;
         self.out.write(&checkpoint)
     }
@@ -82,19 +82,6 @@ pub(crate) fn open(model: &ModelArgs, files: &ModelFiles) -> Result<Checkpoint> 
 }
 
 impl OutArgs {
-    /// Refuses to write over what is read.
-    pub(crate) fn check_apart(&self, files: &ModelFiles) -> Result<()> {
-        let resolved = |path: &Path| path.canonicalize().ok();
-        let out = resolved(&self.out);
-        if out.is_some() && files.weights().iter().any(|path| resolved(path) == out) {
-            let out = self.out.display();
-            return Err(
-                Error::InvalidArgument(format!("{out} is read and cannot be written: name another file")).into()
-            );
-        }
-        Ok(())
-    }
-
     /// Writes the file, with a progress bar if it takes long and somebody watches.
     pub(crate) fn write(&self, source: &dyn Source) -> Result<()> {
         let begin = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use helium_webgpu::convert::Soup;
+use helium_webgpu::convert::{Checkpoint, Soup, sum_of};
 
 use crate::args::ModelArgs;
 use crate::output::{Failure, Result};
@@ -28,17 +28,14 @@ impl Args {
         if weights.len() != n_models {
             return Err(Failure::Usage(format!("--weights has {} numbers for {n_models} models", weights.len())));
         }
+        sum_of(&weights).map_err(|error| Failure::Usage(error.to_string()))?;
         let mut checkpoints = Vec::new();
         for path in self.models {
             let name = path.display().to_string();
             let model = ModelArgs::new(path, None);
             let files = model.find()?;
-            self.out.check_apart(&files)?;
-            let checkpoint = if checkpoints.is_empty() {
-                open(&model, &files)?
-            } else {
-                helium_webgpu::convert::Checkpoint::open(&files)?
-            };
+            model.check_apart(&files, &self.out.out)?;
+            let checkpoint = if checkpoints.is_empty() { open(&model, &files)? } else { Checkpoint::open(&files)? };
             checkpoints.push((name, checkpoint));
         }
         self.out.write(&Soup::new(checkpoints, &weights)?)

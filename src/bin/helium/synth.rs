@@ -3,7 +3,7 @@
 use helium_webgpu::convert::{Preset, Synth};
 
 use crate::args::positive;
-use crate::output::Result;
+use crate::output::{Failure, Result};
 use crate::quantize::OutArgs;
 
 /// Write random weights of a model's real shapes, to test loading and speed: the text they give is noise.
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
     layers: Option<usize>,
     /// Equal seeds give equal weights
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]
     out: OutArgs,
@@ -25,7 +25,12 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
         let mut config = self.preset.config();
-        config.n_layers = self.layers.map_or(config.n_layers, |n| n.min(config.n_layers));
+        let n_layers = self.layers.unwrap_or(config.n_layers);
+        if n_layers > config.n_layers {
+            let (name, most) = (self.preset.name(), config.n_layers);
+            return Err(Failure::Usage(format!("--layers: {name} has {most} layers, not {n_layers}")));
+        }
+        config.n_layers = n_layers;
         self.out.write(&Synth::new(self.preset.name(), config, self.seed))
     }
 }

@@ -35,6 +35,6 @@ impl Args {
             return print_json(&Report { ids, pieces });
         }
         let lines: Vec<String> = ids.iter().zip(&pieces).map(|(id, piece)| format!("{id:>7}  {piece}")).collect();
-        print_lines(&lines)
+        if lines.is_empty() { Ok(()) } else { print_lines(&lines) }
     }
 }

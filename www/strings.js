@@ -185,7 +185,7 @@ const en = {
       other: 'Use a browser that has it.',
     },
     elsewhere: {
-      chrome: 'Chrome or Edge 113 and later on Windows, macOS and ChromeOS; 121 and later on Android',
+      chrome: 'Chrome or Edge 127 and later on Windows, macOS, ChromeOS and Android',
       firefox: 'Firefox 141 and later on Windows, 145 and later on Macs with Apple silicon',
       safari: 'Safari 26 and later on macOS, iOS and iPadOS',
     },

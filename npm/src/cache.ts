@@ -13,8 +13,8 @@ const FOLDER = 'helium-webgpu';
 const SCHEMA = 1;
 /** A lock that is not free after so long is another tab's; less, and a load that was just stopped would still hold it. */
 const LOCK_MS = 1500;
-/** Chunks between two records: what a crash may cost. */
-const CHUNKS_A_RECORD = 2;
+/** Between two records: what an end without notice may cost. */
+const RECORD_MS = 1000;
 const NOT_KEPT = 'cache: the model is not kept for the next visit';
 
 /** What is known of a kept file. */
@@ -113,7 +113,10 @@ export class Slot {
   private release: (() => void) | undefined;
   private handle: SyncAccessHandle | undefined;
   private file: File | undefined;
-  private unrecorded = 0;
+  /** When the record was last written, and how many chunks it has there. */
+  private recorded = { at: -Infinity, chunks: 0 };
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private saving: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly owner: ModelFolder,
@@ -168,15 +171,16 @@ export class Slot {
     }
   }
 
-  /** Keeps the next chunk; where it cannot, the file is given up, with a note. */
+  /** Keeps the next chunk; where it cannot, what is kept already stays, with a note. */
   async append(bytes: Uint8Array): Promise<void> {
     if (!this.handle || !this.record) return;
     try {
       const at = this.record.digests.length * this.record.chunk;
       if (this.handle.write(bytes, { at }) !== bytes.length) throw new DOMException('', 'QuotaExceededError');
       this.record.digests.push(await digest(bytes));
-      this.unrecorded += 1;
-      if (this.unrecorded >= CHUNKS_A_RECORD) await this.save();
+      const wait = this.recorded.at + RECORD_MS - performance.now();
+      if (wait <= 0) await this.save();
+      else this.timer ??= setTimeout(() => this.save().catch(() => undefined), wait);
     } catch (error) {
       await this.giveUp(failure(error));
     }
@@ -191,8 +195,17 @@ export class Slot {
       }
       this.close();
     } catch (error) {
-      await this.giveUp(failure(error));
+      // Without a handle nothing was to be kept but when it was used.
+      if (this.handle) await this.giveUp(failure(error));
+      else this.close();
     }
+  }
+
+  /** Of a file that was good once, all after the first `count` chunks is in doubt, and so is the whole. */
+  async doubt(count: number): Promise<void> {
+    if (!(await this.own()) || !this.record) return;
+    this.record = { ...this.record, verified: false, digests: this.record.digests.slice(0, count) };
+    await this.save().catch(() => this.clear());
   }
 
   /** Deletes the file, for it is not what it should be. It stays claimed. */
@@ -201,6 +214,7 @@ export class Slot {
     this.record = undefined;
     this.handle?.close();
     this.handle = undefined;
+    await this.saving.catch(() => undefined);
     try {
       await remove(this.owner.folder, this.key);
     } catch (error) {
@@ -208,7 +222,16 @@ export class Slot {
     }
   }
 
-  close(): void {
+  /** Lets go of the file; what has arrived of it stays. */
+  async leave(): Promise<void> {
+    if (this.handle && this.record?.digests.length === 0) await this.clear();
+    else if (this.handle) await this.save().catch(() => undefined);
+    this.close();
+  }
+
+  private close(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
     this.handle?.close();
     this.handle = undefined;
     this.file = undefined;
@@ -231,20 +254,33 @@ export class Slot {
     if (!this.release) return false;
     this.mode = mode;
     this.record = await readRecord(this.owner.folder, this.key);
+    this.recorded.chunks = this.record?.digests.length ?? 0;
     return true;
   }
 
   /** Data first, then the record that vouches for it. */
-  private async save(): Promise<void> {
-    if (this.record?.size === undefined) return; // not before its end is known
-    this.handle?.flush();
-    await writeRecord(this.owner.folder, this.key, this.record);
-    this.unrecorded = 0;
+  private save(): Promise<void> {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.saving = this.saving.catch(() => undefined).then(async () => {
+      const { record } = this;
+      if (record?.size === undefined) return; // not before its end is known
+      const chunks = record.digests.length;
+      this.handle?.flush();
+      await writeRecord(this.owner.folder, this.key, record);
+      this.recorded = { at: performance.now(), chunks };
+    });
+    return this.saving;
   }
 
+  /** Keeps no more than is recorded. */
   private async giveUp(why: string): Promise<false> {
     this.owner.notes.add(`${NOT_KEPT}: ${why}`);
-    await this.clear();
+    if (this.handle) await this.save().catch(() => undefined);
+    const { chunks } = this.recorded;
+    if (chunks === 0) await this.clear();
+    else if (this.record) this.handle?.truncate(Math.min(chunks, this.record.digests.length) * this.record.chunk);
+    this.record = undefined;
     this.close();
     return false;
   }
@@ -255,8 +291,9 @@ export class Slot {
 /** Every model that is kept here, or the one of this id. */
 export async function listModels(id?: string): Promise<CachedModel[]> {
   const models: CachedModel[] = [];
-  for (const [, folder] of await folders(id)) {
+  for (const [key, folder] of await folders(id)) {
     const records = await recordsOf(folder);
+    await removeStray(key, folder);
     const weights = records.filter((record) => record.weights > 0);
     if (weights.length === 0) continue;
     const first = weights.sort((a, b) => (a.name < b.name ? -1 : 1))[0]!;
@@ -270,6 +307,15 @@ export async function listModels(id?: string): Promise<CachedModel[]> {
     });
   }
   return models.sort((a, b) => b.lastUsed - a.lastUsed);
+}
+
+/** Deletes data that nothing vouches for: of a download that ended before its first record. */
+async function removeStray(key: string, folder: FileSystemDirectoryHandle): Promise<void> {
+  for (const file of await filesOf(folder)) {
+    await navigator.locks?.request(`${FOLDER}/${key}/${file}`, { ifAvailable: true }, async (lock) => {
+      if (lock && !(await readRecord(folder, file))) await remove(folder, file).catch(() => undefined);
+    });
+  }
 }
 
 /** Deletes the model of this id, or all of them, except what a load is using at this moment. */

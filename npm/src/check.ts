@@ -17,6 +17,7 @@ export async function check({ bytes, ...request }: { bytes?: number } & Pick<Gpu
   if (adapter === null) {
     return { ok: false, code: 'no-adapter', message: 'this browser has WebGPU but offers no graphics adapter: its driver may be blocked or missing' };
   }
+  if (!adapter.info) return { ok: false, code: 'no-webgpu', message: "this browser's WebGPU is older than what is needed: Chrome or Edge 127, say" };
   // The weights, the cache and the activations take about a fifth more than the file.
   return { ok: true, adapter: describe(adapter), fits: fits(bytes === undefined ? undefined : bytes * 1.2) };
 }

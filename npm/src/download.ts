@@ -5,7 +5,11 @@
 import { HeliumError } from './errors.js';
 import { changed, Connection, Dropped, OutOfRange, pauseAfter, reason, Refused, shortUrl, type Transfer } from './fetch.js';
 
-export const CHUNK = 16 << 20; // bytes: long enough that a request's round trip does not count
+export const CHUNK = 4 << 20; // bytes, and what is kept at a time
+/** Chunks of a request at most: long enough that its round trip does not count. */
+const RUN = 4;
+/** What a request should take, so that on a slow line the first bytes in order come soon. */
+const REQUEST_MS = 2000;
 const CONNECTIONS = 4; // browsers allow six to a host
 
 /** A file on a server: its size and version, and whether parts of it can be asked for. */
@@ -14,6 +18,8 @@ export class Remote {
   private direct: string;
   private readonly open = new Set<Connection>();
   private closed = false;
+  /** Chunks that the next request asks for, by how fast those before came. */
+  private run = 1;
 
   private constructor(
     readonly url: string,
@@ -65,20 +71,25 @@ export class Remote {
         return;
       }
       const { size } = this;
-      const coming: Promise<Uint8Array>[] = [];
+      const coming: { next: Promise<IteratorResult<Uint8Array, void>>; isLast: boolean }[] = [];
       const free: Uint8Array[] = [];
-      let next = from;
+      let begin = from;
       const ask = (): void => {
-        if (next >= size) return;
-        const bytes = this.collect(next, Math.min(next + chunk, size), free.pop());
-        bytes.catch(() => undefined); // looked at in its turn
-        coming.push(bytes);
-        next += chunk;
+        // The first request was for a chunk, and is under way.
+        const to = Math.min(begin + chunk * (this.first ? 1 : this.run), size);
+        const chunks = this.filled(begin, to, chunk, free);
+        for (; begin < to; begin += chunk) {
+          const next = chunks.next(); // all at once, so that it reads on while those before are in use
+          next.catch(() => undefined); // looked at in its turn
+          coming.push({ next, isLast: begin + chunk >= to });
+        }
+        chunks.next().catch(() => undefined); // to its end, which lets go of the connection
       };
       for (let nth = 0; nth < (this.transfer.connections ?? CONNECTIONS); nth++) ask();
       for (let head = coming.shift(); head !== undefined; head = coming.shift()) {
-        const bytes = await head;
-        ask();
+        const { value: bytes } = await head.next;
+        if (!bytes) return;
+        if (head.isLast) ask();
         yield bytes;
         free.push(bytes);
       }
@@ -91,7 +102,8 @@ export class Remote {
   static async read(url: string, transfer: Transfer, from: number, to: number): Promise<Uint8Array> {
     const remote = await Remote.open(url, { ...transfer, chunk: to - from }, from);
     try {
-      return await remote.collect(from, Math.min(to, remote.size ?? to));
+      const end = Math.min(to, remote.size ?? to);
+      return (await remote.filled(from, end, end - from).next()).value ?? new Uint8Array();
     } finally {
       remote.close();
     }
@@ -103,15 +115,32 @@ export class Remote {
     this.open.clear();
   }
 
-  /** That part of the file, in `room` if it has that size. */
-  private async collect(from: number, to: number, room?: Uint8Array): Promise<Uint8Array> {
-    const bytes = room?.length === to - from ? room : new Uint8Array(to - from);
-    let at = 0;
-    for await (const piece of this.span(from, to)) {
-      bytes.set(piece, at);
-      at += piece.length;
+  /** That part of the file by one request, in chunks, each in what is `free` if it has that size. */
+  private async *filled(from: number, to: number, chunk: number, free: Uint8Array[] = []): AsyncGenerator<Uint8Array, void> {
+    const begin = performance.now();
+    const room = (): Uint8Array => {
+      const length = Math.min(chunk, to - at);
+      const bytes = free.pop();
+      return bytes?.length === length ? bytes : new Uint8Array(length);
+    };
+    let at = from; // where `bytes` begins
+    let bytes = room();
+    let filled = 0;
+    for await (let piece of this.span(from, to)) {
+      while (piece.length > 0) {
+        const part = piece.subarray(0, bytes.length - filled);
+        bytes.set(part, filled);
+        filled += part.length;
+        piece = piece.subarray(part.length);
+        if (filled < bytes.length) continue;
+        yield bytes;
+        at += filled;
+        filled = 0;
+        if (at < to) bytes = room();
+      }
     }
-    return bytes;
+    const speed = (to - from) / chunk / Math.max(performance.now() - begin, 1);
+    this.run = Math.min(Math.max(Math.floor(speed * REQUEST_MS), 1), this.transfer.run ?? RUN);
   }
 
   /** The bytes from `from` up to `to`, as they arrive; without `to`, up to where the response ends. */

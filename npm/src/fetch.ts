@@ -29,8 +29,10 @@ export interface Transfer {
   origin?: string;
   /** Called as bytes arrive, which is before they are delivered in order. */
   onBytes?: (count: number, from: Origin) => void;
-  /** Bytes a request asks for, where the server allows ranges; also the unit of the cache. */
+  /** Bytes that are delivered, and kept, at a time. */
   chunk?: number;
+  /** Chunks that a request asks for at most, where the server allows ranges. */
+  run?: number;
   /** Requests at a time. */
   connections?: number;
   retries?: number;
@@ -162,8 +164,9 @@ export class Connection {
       if (partial && start !== undefined && Number(start) !== from) throw new Dropped(`asked for byte ${from}, it sent byte ${start}`);
       const length = headers.get('content-length');
       let size = total === undefined ? undefined : Number(total);
-      // A compressed body's length is not the file's.
-      if (!partial && length !== null && !headers.has('content-encoding')) size = Number(length);
+      // A compressed body's length is not the file's. What is asked for as a whole may be compressed, which other origins hide.
+      const mayBeCompressed = headers.has('content-encoding') || (from === undefined && response.type === 'cors');
+      if (!partial && length !== null && !mayBeCompressed) size = Number(length);
       const version = headers.get('etag')?.replace(/^W\//, '') ?? headers.get('last-modified') ?? undefined;
       return new Connection(readerOf(response.body), abort, stallMs, partial ? 0 : (from ?? 0), response.url || url, partial, size, version);
     } catch (error) {

@@ -36,9 +36,12 @@ export function modelId(weights: string[] | HubWeights, hub = HUB): string {
 export async function list(hub: string, { repo, revision = 'main' }: HubWeights, folder: string | undefined, files: Files): Promise<HubFile[]> {
   const where = folder === undefined ? '?recursive=true' : folder && `/${encode(folder)}`;
   const url = `${hub}/api/models/${repo}/tree/${encodeURIComponent(revision)}${where}`;
-  const entries = readJson(await files.whole({ url, immutable: isCommit(revision) }), url);
-  if (!Array.isArray(entries)) throw new HeliumError('network', `${repo}: the hub's listing is not a list of files`);
-  return (entries as HubFile[]).filter((entry) => entry.type === 'file' && typeof entry.path === 'string');
+  const entries = await files.whole({ url, immutable: isCommit(revision) }, (bytes) => {
+    const json = readJson(bytes, url);
+    if (!Array.isArray(json)) throw new HeliumError('network', `${repo}: the hub's listing is not a list of files`);
+    return json as HubFile[];
+  });
+  return entries.filter((entry) => entry.type === 'file' && typeof entry.path === 'string');
 }
 
 /** The one GGUF (or its shards, in order) among `paths` whose name holds `quant` as a word of its own. */

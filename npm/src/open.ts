@@ -17,6 +17,9 @@ export interface Wanted {
   immutable?: boolean;
 }
 
+/** Bytes from the cache turned out to be bad, and are kept no more; the network may have better ones. */
+export class StaleCache extends HeliumError {}
+
 /** How long to wait for an answer that only tells whether a complete file is still the newest. */
 const REVALIDATE_MS = 5000;
 
@@ -41,15 +44,19 @@ export class Files {
     return openKept(wanted, wanted.weights ? this.transfer : quietly, this.folder, this.silent);
   }
 
-  /** The whole of a small file. */
-  async whole(wanted: Wanted): Promise<Uint8Array> {
+  /** The whole of a small file, which is kept if it can be read as what it should be. */
+  async whole<T = Uint8Array>(wanted: Wanted, read: (bytes: Uint8Array) => T = (bytes) => bytes as T): Promise<T> {
     const file = await this.open(wanted);
+    let isBad = false;
     try {
       const bytes = await readAll(file);
+      isBad = true;
+      const value = read(bytes);
+      isBad = false;
       await file.done();
-      return bytes;
+      return value;
     } finally {
-      await file.leave(false);
+      await file.leave(isBad);
     }
   }
 
@@ -64,6 +71,12 @@ export class Files {
   async kept(url: string): Promise<number> {
     const record = await this.folder?.recordOf(url);
     return record ? keptBytes(record) : 0;
+  }
+
+  /** Whether all of a file is kept. */
+  async isKept(url: string): Promise<boolean> {
+    const record = await this.folder?.recordOf(url);
+    return record !== undefined && isComplete(record);
   }
 
   /** Some bytes of a file; fewer at its end. */
@@ -107,9 +120,14 @@ async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder 
   const name = fileName(url);
   const slot = /^https?:/.test(url) ? await folder?.claim(url) : undefined;
   try {
-    if (slot?.record && !(await isCurrent(slot.record, wanted, transfer, silent))) await slot.clear();
+    let remote: Remote | undefined;
+    if (!slot?.record || !(await isCurrent(slot.record, wanted, transfer, silent))) {
+      // What is kept goes only once there is something in its place.
+      remote = await Remote.open(url, transfer, 0, wanted.size, weights > 0);
+      if (slot?.record) await slot.clear();
+    }
     const record = slot?.record;
-    let remote = record ? undefined : await Remote.open(url, transfer, 0, wanted.size, weights > 0);
+    const verified = record?.verified === true && isComplete(record) && record.sha256 === sha256;
     const size = record?.size ?? remote?.size;
     let kept = 0;
 
@@ -118,6 +136,11 @@ async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder 
       let next = record && slot!.read(0); // one ahead of what the engine works on
       for (; record && count < record.digests.length; count++) {
         const bytes = await next;
+        if (!bytes && verified) {
+          // Nothing vouches for the whole any more: it is read once more, and hashed.
+          await slot!.doubt(count);
+          throw new StaleCache('corrupt', `${name}: a part of what is kept was damaged`);
+        }
         if (!bytes) break; // damaged: from here on the network has it
         if (count + 1 < record.digests.length) next = slot!.read(count + 1);
         kept += bytes.length;
@@ -147,17 +170,17 @@ async function openKept(wanted: Wanted, transfer: Transfer, folder: ModelFolder 
       name,
       size,
       pieces: pieces(),
-      verified: record?.verified === true && isComplete(record) && record.sha256 === sha256,
+      verified,
       kept: () => kept,
       done: async () => slot?.finish(sha256 === undefined ? {} : { sha256, verified: true }),
       leave: async (bad) => {
         remote?.close();
         if (bad) await slot?.clear();
-        slot?.close();
+        await slot?.leave();
       },
     };
   } catch (error) {
-    slot?.close();
+    await slot?.leave();
     throw error;
   }
 }

@@ -107,7 +107,8 @@ async function fromUrls(weights: string[] | HubWeights, options: WireLoad, { hub
   const first = urls[0]!;
   const folderLike = isSafetensors(fileName(first));
   if (fileName(first).endsWith('.index.json')) {
-    urls = shardsOf(readJson(await files.whole(wanted(first)), first), fileName(first)).map((name) => new URL(name, first).href);
+    const index = await files.whole(wanted(first), (bytes) => readJson(bytes, first));
+    urls = shardsOf(index, fileName(first)).map((name) => new URL(name, first).href);
   }
   const parts = await Promise.all(urls.map(async (url): Promise<Part> => {
     const { size, sha256 } = wanted(url);
@@ -129,7 +130,10 @@ async function fromUrls(weights: string[] | HubWeights, options: WireLoad, { hub
   const beside = new URL('tokenizer.json', first).href;
   const tokenizer = options.tokenizer ?? (folderLike || known.has(beside) ? beside : undefined);
   if (tokenizer instanceof Blob) source.tokenizerJson = await readAll(openBlob(tokenizer));
-  else if (tokenizer !== undefined) source.tokenizerJson = await tokenizerAt(wanted(tokenizer), files, source, !folderLike);
+  else if (tokenizer !== undefined) {
+    const isFallback = !folderLike && !(await files.isKept(tokenizer)) && (await Promise.all(urls.map((url) => files.isKept(url)))).every(Boolean);
+    source.tokenizerJson = await tokenizerAt(wanted(tokenizer), isFallback ? files.hasty() : files, source, !folderLike, isFallback);
+  }
   return source;
 }
 
@@ -152,12 +156,18 @@ function chosenOf({ repo, file, quant }: HubWeights, listing: HubFile[]): string
   return shards.length > 0 ? shards : [file];
 }
 
-/** A GGUF has a vocabulary to fall back on where a server refuses the tokenizer. */
-async function tokenizerAt(wanted: Wanted, files: Files, { notes }: Source, hasVocabulary: boolean): Promise<Uint8Array | undefined> {
+/**
+ * A GGUF has a vocabulary to fall back on where a server refuses the tokenizer; or, if that is missing of what is kept, because
+ * one did, where none answers.
+ */
+async function tokenizerAt(
+  wanted: Wanted, files: Files, { notes }: Source, hasVocabulary: boolean, worksWithout = false,
+): Promise<Uint8Array | undefined> {
   try {
     return await files.whole(wanted);
   } catch (error) {
-    if (!(error instanceof Refused && hasVocabulary && [401, 403, 404].includes(error.status))) throw error;
+    const isRefused = error instanceof Refused && hasVocabulary && [401, 403, 404].includes(error.status);
+    if (!(isRefused || (worksWithout && error instanceof HeliumError && error.code === 'network'))) throw error;
     notes.add(`tokenizer: ${error.message}. The weights' own vocabulary is used instead.`);
     return undefined;
   }

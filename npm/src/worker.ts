@@ -5,6 +5,7 @@ import { check } from './check.js';
 import { Compiler, openDevice } from './device.js';
 import { HeliumError, toWire } from './errors.js';
 import type { Origin } from './fetch.js';
+import { StaleCache } from './open.js';
 import { Meter } from './progress.js';
 import type { WireLoad } from './options.js';
 import type { FromWorker, Request, ToWorker } from './protocol.js';
@@ -141,9 +142,6 @@ function known(token: object): object {
   return Object.fromEntries(Object.entries(token).filter(([, value]) => value !== null));
 }
 
-/** Bytes from the cache turned out to be bad. They are deleted; the network may have better ones. */
-class StaleCache extends HeliumError {}
-
 /** Reads all files of weights into the engine. */
 async function stream({ parts, configJson, tokenizerJson }: Source, options: WireLoad, into: Engine, meter: Meter): Promise<void> {
   into.begin({
@@ -179,6 +177,10 @@ async function stream({ parts, configJson, tokenizerJson }: Source, options: Wir
       await file.done();
     } catch (error) {
       const { code, message } = toWire(error);
+      if (error instanceof StaleCache) {
+        await file.leave(false);
+        throw error;
+      }
       // A file that no engine can read, an error page for one, is not worth keeping; one that this engine does not
       // run is, where it was kept before.
       await file.leave(code === 'corrupt' || (code === 'unsupported-model' && file.kept() === 0));

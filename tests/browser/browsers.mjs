@@ -36,6 +36,8 @@ const FIREFOX_PREFS = (webgpu) => ({
   'gfx.webgpu.ignore-blocklist': true, // Mesa's software Vulkan is on it
   'app.update.auto': false,
   'datareporting.policy.dataSubmissionEnabled': false,
+  // Fetched at some time after a page is there, and told as an error where the page is left in the midst of it.
+  'browser.chrome.site_icons': false,
 });
 
 /** Opens a page as a visitor does, with nothing that drives the browser, which costs it time; returns what ends it. */
@@ -61,6 +63,7 @@ export async function launch(name, { webgpu = true } = {}) {
   const common = {
     headless: true,
     userDataDir,
+    timeout: 80_000, // to start
     protocolTimeout: 600_000,
     defaultViewport: { width: 1100, height: 900 },
     // Else the driver has Firefox keep the body of every response, which looks like memory that is lost.

@@ -15,7 +15,6 @@ import { serve } from './server.mjs';
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 const golden = (name) => readFileSync(at(`../data/goldens/${name}`));
 const CHUNK = 32 << 10;
-const RECORDED = 4 * CHUNK; // what the record names of five chunks
 const LIMIT = 60; // seconds a case
 const SLOW = 300; // where a software adapter compiles and computes
 const TEXT = 'abcabc';
@@ -57,7 +56,7 @@ export async function testDelivery(browser, model) {
     'maker/real': { 'smol.gguf': readFileSync(model) },
   });
   const server = await serve({ '/': at('delivery'), '/helium/': at('../../npm/dist'), '/goldens/': at('../data/goldens') });
-  const means = { hub: hub.url, chunk: CHUNK, connections: 3, retries: 3, backoffMs: 10, stallMs: 400 };
+  const means = { hub: hub.url, chunk: CHUNK, run: 1, connections: 3, retries: 3, backoffMs: 10, stallMs: 10_000 };
   const right = createHash('sha256').update(weights).digest('hex');
   let page;
 
@@ -120,19 +119,19 @@ export async function testDelivery(browser, model) {
       assert.equal(hub.requests.filter(({ path }) => path.includes('resolve/main/model')).length <= 2, true, 'resolved once');
     });
 
-    for (const [what, behave, most = 3] of [
+    for (const [what, behave, most, more] of [
       ['a server without ranges', ({ send }) => send({ ranges: false }), 1],
       ['a server that hides its headers', ({ send }) => send({ hide: true }), 9],
       ['connections cut half way', ({ nth, send }) => send(nth % 2 ? { stopAt: CHUNK / 2 } : {}), 30],
       ['a stream without ranges that is cut', ({ nth, send }) => send({ ranges: nth > 1, stopAt: nth === 1 ? 100_000 : Infinity }), 2],
-      ['a connection that falls silent', ({ nth, send }) => send(nth === 3 ? { stopAt: 1000, stall: true } : {}), 10],
+      ['a connection that falls silent', ({ nth, send }) => send(nth === 3 ? { stopAt: 1000, stall: true } : {}), 12, { means: { ...means, stallMs: 400 } }],
       ['429 with Retry-After', ({ nth, send, response }) => (nth === 2 ? response.writeHead(429, { 'access-control-allow-origin': '*', 'access-control-expose-headers': 'Retry-After', 'retry-after': '1' }).end() : send()), 10],
       ['500 for a moment', ({ nth, send, response }) => (nth % 3 === 1 ? response.writeHead(500, { 'access-control-allow-origin': '*' }).end() : send()), 16],
     ]) {
       await test(`the model arrives in spite of ${what}`, async () => {
         hub.behave = behave;
         const started = Date.now();
-        await loadsRight();
+        await loadsRight({}, more);
         assert.ok(hub.ranges().length <= most, `${hub.ranges().length} requests`);
         if (what.startsWith('429')) assert.ok(Date.now() - started >= 1000);
         const [kept] = await step('cached');
@@ -207,16 +206,16 @@ export async function testDelivery(browser, model) {
       hub.behave = ({ from, send }) => send(from >= 5 * CHUNK ? { stopAt: 0, stall: (stuck = true) } : {});
       const broken = load({}, { means: { ...means, stallMs: 60_000 } }).catch(() => undefined);
       await until('the download is stuck', () => stuck && hub.ranges().length === 5 + means.connections);
-      await until('a part is kept', async () => (await step('cached'))[0]?.bytes > RECORDED);
+      await until('a part is kept', async () => (await step('cached'))[0]?.bytes > 5 * CHUNK);
       const [kept] = await step('cached');
       assert.equal(kept.complete, false);
       await page.reload();
       await broken;
       hub.reset();
       const { cached } = await loadsRight();
-      assert.equal(cached, RECORDED);
-      assert.equal(hub.ranges()[0], `bytes=${RECORDED}-${RECORDED + CHUNK - 1}`);
-      assert.equal(hub.sent, weights.length - RECORDED);
+      assert.equal(cached, 5 * CHUNK);
+      assert.equal(hub.ranges()[0], `bytes=${5 * CHUNK}-${6 * CHUNK - 1}`);
+      assert.equal(hub.sent, weights.length - 5 * CHUNK);
     });
 
     await test('an interrupted download starts anew where the file has changed', async () => {
@@ -257,6 +256,62 @@ export async function testDelivery(browser, model) {
       assert.match(notes.join(), /was fetched again \(model\.safetensors: expected sha256/);
     });
 
+    await test('what is kept of a file that had the right digest counts only as a part once a bit is wrong', async () => {
+      await loadsRight();
+      await step('damage', { flip: 5 * CHUNK + 7 });
+      const flipped = Buffer.from(weights);
+      flipped[200_000] ^= 1;
+      hub.behave = ({ send }) => send({ file: flipped, etag: '"other"' });
+      await fails('corrupt', /expected sha256/);
+      hub.reset();
+      await loadsRight();
+    });
+
+    await test('requests grow where the line is fast', async () => {
+      await loadsRight({}, { means: { ...means, run: undefined } });
+      const lengths = hub.ranges().map((range) => range.match(/\d+/g).map(Number)).map(([from, to]) => to + 1 - from);
+      assert.equal(lengths[0], CHUNK);
+      assert.ok(Math.max(...lengths) > CHUNK && Math.max(...lengths) <= 4 * CHUNK, String(lengths));
+      assert.equal(hub.sent, weights.length);
+    });
+
+    await test('a model is kept though it cannot be noted when it was used', async () => {
+      await loadsRight();
+      const patch = "FileSystemFileHandle.prototype.createWritable = async () => { throw new DOMException('full', 'QuotaExceededError'); };";
+      assert.equal((await loadsRight({}, { patch })).cached, weights.length);
+      assert.equal((await step('cached'))[0]?.complete, true);
+    });
+
+    await test('a model that was loaded with its own vocabulary is, without a network', async () => {
+      const options = { weights: { repo: 'maker/ggufs', file: 'm-Q8_0.gguf' }, tokenizer: `${hub.url}/maker/none/resolve/main/tokenizer.json` };
+      const loads = async () => {
+        const { value, error } = await load(options);
+        assert.equal(error, undefined, error?.message);
+        assert.match(value.info.notes.join(), /own vocabulary is used instead/);
+      };
+      await loads();
+      hub.offline = true;
+      await loads();
+    });
+
+    await test('a tokenizer that another origin compresses is read', async () => {
+      hub.compresses = true;
+      await loadsRight();
+      assert.ok(hub.requests.some(({ path }) => path.endsWith('tokenizer.json')));
+    });
+
+    await test('what is kept stays until there is something in its place', async () => {
+      hub.listed = false;
+      await loadsRight();
+      hub.reset();
+      hub.listed = false;
+      hub.behave = ({ nth, send, response }) => (nth === 1 ? send({ etag: '"newer"' }) : response.writeHead(500, { 'access-control-allow-origin': '*' }).end());
+      await fails('network', /status 500/);
+      hub.reset();
+      hub.offline = true;
+      assert.equal((await loadsRight()).cached, weights.length);
+    });
+
     await test('two tabs at once: both load, one keeps', async () => {
       let go;
       const gate = new Promise((resolve) => (go = resolve));
@@ -295,9 +350,23 @@ export async function testDelivery(browser, model) {
       await test(`where storage is ${what}, the model loads and says that it is not kept`, async () => {
         const { notes } = await loadsRight({}, { patch });
         assert.match(notes.join(), pattern);
-        await dropped();
+        if (what !== 'full half way') return dropped();
+        // What was kept before stays, and counts.
+        const [{ complete }] = await step('cached');
+        assert.equal(complete, false);
+        const { cached } = await loadsRight();
+        assert.ok(cached > 0 && cached < weights.length, `${cached} bytes`);
+        assert.equal((await step('cached'))[0].complete, true);
       });
     }
+
+    await test('data that nothing vouches for is deleted', async () => {
+      await loadsRight();
+      await step('forget');
+      assert.notDeepEqual(await step('stored'), {});
+      await dropped();
+      assert.deepEqual(await step('stored'), {});
+    });
 
     await test('cache: false keeps nothing', async () => {
       await loadsRight({ cache: false });
@@ -410,14 +479,14 @@ export async function testDelivery(browser, model) {
       hub.behave = ({ from, send }) => send(from >= 5 * CHUNK ? { stopAt: 0, stall: (stuck = true) } : {});
       load(options, real).catch(() => undefined);
       await until('the download is stuck', () => stuck && hub.ranges().length === 5 + real.means.connections);
-      await until('a part is kept', async () => (await step('cached'))[0]?.bytes > 4 * CHUNK);
+      await until('a part is kept', async () => (await step('cached'))[0]?.bytes > 5 * CHUNK);
       await page.reload();
       hub.reset();
       const { value, error } = await load(options, { ...real, text: REAL.text });
       assert.equal(error, undefined, error?.message);
-      assert.equal(hub.ranges()[0], `bytes=${4 * CHUNK}-${5 * CHUNK - 1}`);
-      assert.equal(hub.sent, size - 4 * CHUNK);
-      assert.equal(value.progress.at(-1).cached, 4 * CHUNK);
+      assert.equal(hub.ranges()[0], `bytes=${5 * CHUNK}-${6 * CHUNK - 1}`);
+      assert.equal(hub.sent, size - 5 * CHUNK);
+      assert.equal(value.progress.at(-1).cached, 5 * CHUNK);
       assert.ok(Math.abs(value.meanNll - REAL.meanNll) < NLL_TOLERANCE, `mean NLL ${value.meanNll}, natively ${REAL.meanNll}`);
 
       hub.reset();

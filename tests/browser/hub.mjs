@@ -4,6 +4,7 @@
 
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
+import { gzipSync } from 'node:zlib';
 
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
@@ -26,6 +27,8 @@ export async function serveHub(repos) {
     behave: ({ send }) => send(),
     /** As if the network were gone: every connection breaks. */
     offline: false,
+    /** Small files go compressed, and with the length that they have so; other origins are not told. */
+    compresses: false,
     /** Whether the hub's API answers. */
     listed: true,
     expire: () => (signature += 1),
@@ -33,7 +36,7 @@ export async function serveHub(repos) {
       hub.requests = [];
       hub.sent = 0;
       hub.behave = ({ send }) => send();
-      hub.offline = false;
+      hub.offline = hub.compresses = false;
       hub.listed = true;
     },
     ranges: () => hub.requests.filter(({ at }) => at === 'cdn').map(({ range }) => range),
@@ -68,6 +71,10 @@ export async function serveHub(repos) {
     const [, from, file] = /^\/([^/]+\/[^/]+)\/resolve\/[^/]+\/(.+)$/.exec(path) ?? [];
     const bytes = repos[from]?.[file];
     if (!bytes) return response.writeHead(404, CORS).end();
+    if (!isLarge(file) && hub.compresses && !request.headers.range) {
+      const body = gzipSync(bytes);
+      return response.writeHead(200, { ...CORS, 'content-encoding': 'gzip', 'content-length': body.length }).end(body);
+    }
     if (!isLarge(file)) return send(request, response, bytes, { count: false });
     const address = `${cdn.url}/${from}/${file}?signature=${signature}`;
     response.writeHead(302, { ...CORS, location: address, 'x-linked-etag': `"${sha256(bytes)}"`, 'x-linked-size': bytes.length }).end();

@@ -16,9 +16,9 @@ import { serve } from './server.mjs';
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 const golden = (file) => readFileSync(at(`../data/goldens/helium_bf16/${file}`));
-const LIMIT = 60; // seconds a case
+const LIMIT = 180; // seconds a case
 const CHUNK = 32 << 10;
-const KEPT = 4 * CHUNK; // what a record names at a time
+const KEPT = 5 * CHUNK; // what comes before the download is stuck
 const REPO = 'kyutai/helium-1-2b-books';
 
 export async function testStates(browser) {
@@ -69,7 +69,7 @@ export async function testStates(browser) {
     // Where the package takes its tests' hub and chunks from.
     await page.evaluateOnNewDocument((means) => {
       Object.prototype[Symbol.for('helium-webgpu.means')] = means;
-    }, { hub: hub.url, chunk: CHUNK, connections: 3, retries: 1, backoffMs: 10, stallMs: 60_000 });
+    }, { hub: hub.url, chunk: CHUNK, run: 1, connections: 3, retries: 1, backoffMs: 10, stallMs: 60_000 });
 
     await test('“Will it fit?” is answered from the header alone', async () => {
       await open('?model=helium-books');
@@ -126,7 +126,7 @@ export async function testStates(browser) {
       await statusIs(page, /^Scoring…$/, 5);
       await until('the engine is at it', () => openGate, 5000);
       await press(page, 'Stop');
-      await statusIs(page, /^Scoring was stopped\.$/, 2);
+      await statusIs(page, /^Scoring was stopped\.$/, 10);
       assert.deepEqual([await disabled(page, 'Generate'), await disabled(page, 'Stop')], [false, true]);
       await press(page, 'Generate');
       openGate();
@@ -203,7 +203,10 @@ export async function testStates(browser) {
       hub.behave = ({ from, send }) => (from >= 5 * CHUNK ? send({ stopAt: 0, stall: true }) : setTimeout(send, 150));
       await press(page, 'Load');
       await until('a part has come', () => page.$eval('#figures', (line) => /^\d+ kB of 279 kB/.test(line.textContent)), 10_000);
-      await until('a part is kept', () => hub.ranges().length >= 8, 10_000);
+      await until('a part is kept', () => page.evaluate(async (bytes) => {
+        const { Helium } = await import('/helium/index.js');
+        return (await Helium.cached())[0]?.bytes >= bytes;
+      }, KEPT), 20_000);
       await press(page, 'Pause');
       await statusIs(page, /^Paused\./, 5);
       const arrived = await progress(page);
@@ -234,7 +237,7 @@ export async function testStates(browser) {
       await page.evaluateOnNewDocument(() => Object.defineProperty(navigator, 'onLine', { get: () => false }));
       await page.reload();
       await statusIs(page, /^model\.safetensors is kept in this browser: Generate downloads nothing\.$/, 10);
-      assert.match(await note(), /You are offline/);
+      await until('the note', async () => /You are offline/.test(await note()), 10_000);
       await writes();
       await look(page, name, 'offline');
       await page.select('#model', 'helium-hum');

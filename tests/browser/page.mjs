@@ -19,6 +19,8 @@ const GOLDENS = fileURLToPath(new URL('../data/goldens', import.meta.url));
 // tokens, and the limits only end what would never end.
 const LOAD = 300; // load the demo model and write the first token
 const WRITE = 180; // read a short prompt and write a few tokens
+/** Of the model, where the network breaks off at first. */
+const GONE_FROM = 40 << 20;
 
 export async function testPage(browser, model) {
   const { name } = browser;
@@ -123,7 +125,7 @@ export async function testPage(browser, model) {
     });
 
     await check(`${name}: a network that goes half way is told, and what has arrived is kept`, 60, async () => {
-      goneFrom = 40 << 20;
+      goneFrom = GONE_FROM;
       await press(page, 'Generate');
       assert.match(await errorText(page), /^The network failed\. .*What has arrived is kept: trying again goes on from there\./);
       page.problems.length = 0; // of lost connections, browsers write lines of their own
@@ -149,7 +151,7 @@ export async function testPage(browser, model) {
       await press(page, 'Generate');
       await outputHas(page, (text) => text.length > 0, LOAD);
       await look(page, name, 'writing');
-      assert.equal(Math.min(...ranges), 32 << 20, 'the download goes on where it broke off');
+      assert.ok(Math.min(...ranges) >= GONE_FROM, 'the download goes on where it broke off');
       await statusIs(page, /^Done: 6 tokens, \d.* (tokens per second|seconds per token)\.$/, WRITE);
       const seen = await page.evaluate(() => globalThis.seen);
       assert.deepEqual(seen.generate, [true, false], 'whether Generate is disabled, while writing and after');
@@ -193,7 +195,7 @@ export async function testPage(browser, model) {
       await page.keyboard.press('Shift'); // a key that changes nothing
       assert.match(await page.$eval('#token', (panel) => panel.textContent), /% likely, \d+\.\d bits/);
       const [alternative] = await page.$$('#token .alternative');
-      const text = await alternative.evaluate((button) => button.querySelector('.alternative-text').textContent.replaceAll('·', ' ').replace('↵', '\n'));
+      const text = await alternative.evaluate((button) => button.querySelector('.alternative-text').textContent.replaceAll('·', ' ').replaceAll('↵', '\n'));
       await look(page, name, 'token');
       await alternative.click();
       await statusIs(page, /^Done: 2 tokens/, WRITE);

@@ -67,6 +67,11 @@ const steps = {
     return found;
   },
 
+  /** Deletes what is known of the files, as an end before the first record leaves it. */
+  async forget() {
+    for await (const [path, , folder, name] of walk(await navigator.storage.getDirectory(), '')) if (path.endsWith('.json')) await folder.removeEntry(name);
+  },
+
   /** Changes the largest file there is: cuts it, or flips a bit. */
   async damage({ size, flip }) {
     let largest;
@@ -87,7 +92,7 @@ const steps = {
 async function* walk(folder, path) {
   for await (const [name, handle] of folder.entries()) {
     if (handle.kind === 'directory') yield* walk(handle, `${path}${name}/`);
-    else yield [path + name, handle];
+    else yield [path + name, handle, folder, name];
   }
 }
 

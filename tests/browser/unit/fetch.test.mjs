@@ -34,7 +34,7 @@ after(() => {
   server.close();
 });
 
-const FAST = { headers: {}, retries: 3, backoffMs: 1, stallMs: 300 };
+const FAST = { headers: {}, retries: 3, backoffMs: 1, run: 1, stallMs: 10_000 };
 
 const openUrl = (address, transfer) => new Files(transfer).open({ url: address, weights: 1 });
 
@@ -100,6 +100,7 @@ test('no more is fetched than the reader is about to need', async () => {
   requests = [];
   const file = await openUrl(url, { ...FAST, chunk: 10_000, connections: 2 });
   await file.pieces.next();
+  while (requests.length < 3) await new Promise((resolve) => setTimeout(resolve, 10));
   await new Promise((resolve) => setTimeout(resolve, 100));
   assert.equal(requests.length, 3, 'the one read and two ahead');
   await file.pieces.return();
@@ -173,7 +174,7 @@ test('a stalled connection counts as dropped', async () => {
     if (nth > 1) return send(request, response);
     response.writeHead(200, { 'content-length': FILE.length, etag: '"a"' });
     response.write(FILE.subarray(0, 50_000)); // and then silence
-  });
+  }, { ...FAST, stallMs: 300 });
   assert.equal(sha(bytes), sha(FILE));
   assert.match(requests[1].headers.range, /^bytes=50000-/);
 });

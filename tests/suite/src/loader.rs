@@ -483,10 +483,14 @@ async fn measures(withheld: wgpu::Features) -> Outcome {
     if gpu.is_software() && gpu.offer().subgroup < 8 {
         return left_out("nothing is measured on this adapter");
     }
-    let begin = Instant::now();
-    gpu.wait().await.map_err(text)?;
-    if !gpu.offer().timestamps && begin.elapsed() > MAX_ROUND_TRIP {
-        return left_out("the device takes too long to answer for the clock");
+    let is_slow = async || {
+        let begin = Instant::now();
+        gpu.wait().await.map_err(text)?;
+        Ok::<_, String>(!gpu.offer().timestamps && begin.elapsed() > MAX_ROUND_TRIP)
+    };
+    let too_slow = || left_out("the device takes too long to answer for the clock");
+    if is_slow().await? {
+        return too_slow();
     }
     let mut logits = Vec::new();
     for kernels in [Kernels::Baseline, Kernels::Auto] {
@@ -497,6 +501,9 @@ async fn measures(withheld: wgpu::Features) -> Outcome {
         let info = gpu.adapter_info();
         let (backend, adapter, driver) = (info.backend.to_string(), gpu.adapter_name(), &info.driver_info);
         let found = model.tuning().of(&backend, &adapter, driver, gpu.offer());
+        if found.is_empty() && kernels == Kernels::Auto && (is_slow().await? || is_slow().await? || is_slow().await?) {
+            return too_slow();
+        }
         if found.is_empty() == (kernels == Kernels::Auto) {
             return Err(format!("with {} kernels these were measured: {found:?}", kernels.name()));
         }

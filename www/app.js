@@ -60,6 +60,7 @@ const loadAlone = () => start(() => say(words.ready));
 
 function showButtons() {
   const isBusy = run.isOn;
+  const { activeElement } = document;
   for (const id of ['generate', 'score', 'use-address', 'file']) at(id).disabled = isBusy;
   chooser.disabled = isBusy;
   at('stop').disabled = !isBusy;
@@ -68,6 +69,8 @@ function showButtons() {
   at('retry').disabled = isBusy || !writing.canRetry;
   at('keep').disabled = isBusy || !writing.canKeep;
   loading.showButton();
+  // Else the focus would be lost with a button that cannot be pressed any more.
+  if (activeElement?.disabled) at(isBusy ? 'stop' : 'generate').focus({ preventScroll: true });
 }
 
 function showTint() {
@@ -90,8 +93,12 @@ async function keepPage() {
 // --- as the page opens
 
 settings.makeFields(at('fields'), keepInAddress);
-const linked = settings.fromHash(location.hash);
-if (linked) editor.set([{ text: linked, run: 0 }], linked.length);
+function takeLink() {
+  const text = settings.fromHash(location.hash);
+  if (text) editor.set([{ text, run: 0 }], text.length);
+}
+takeLink();
+addEventListener('hashchange', () => !run.isOn && takeLink());
 makeLegend(at('legend'));
 showTint();
 showToken(at('token'));
@@ -193,3 +200,12 @@ document.addEventListener('keydown', (event) => {
 for (const type of ['online', 'offline']) addEventListener(type, () => !run.isOn && chooser.show());
 
 navigator.serviceWorker?.register('sw.js').catch(() => undefined); // the page works without it
+
+// Kept by the browser for the way back, this page would hold its model beside that of the next one.
+addEventListener('pagehide', () => {
+  run.stop();
+  engine.drop().catch(() => undefined);
+});
+addEventListener('pageshow', ({ persisted }) => {
+  if (persisted) loading.reset();
+});

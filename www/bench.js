@@ -7,7 +7,7 @@ import { bytes } from './words.js';
 
 for (const [key, { name }] of Object.entries(MODELS)) at('model').add(new Option(name, key));
 const asked = new URLSearchParams(location.search);
-if (asked.get('model') in MODELS) at('model').value = asked.get('model');
+if (Object.hasOwn(MODELS, asked.get('model') ?? '')) at('model').value = asked.get('model');
 at('weights').value = asked.get('weights') ?? '';
 for (const id of ['prompt-tokens', 'decode-tokens', 'runs', 'kernels']) at(id).value = asked.get(id) ?? at(id).value;
 

@@ -6,7 +6,7 @@ import { Helium } from './helium/index.js';
 import { fromFiles, isFromDisk } from './models.js';
 import { at, make, say } from './page.js';
 import { stopped } from './run.js';
-import { fitLines, showAdvice, showNotes } from './states.js';
+import { fitLines, hideAdvice, showAdvice, showNotes } from './states.js';
 import { words } from './strings.js';
 import { bytes } from './words.js';
 
@@ -18,6 +18,7 @@ const checked = ({ load: { weights, quantize } }) => ({ weights, ...(quantize &&
 
 export class Chooser extends EventTarget {
   #select = at('model');
+  #hadAdapter = false;
   #facts = at('model-facts');
 
   constructor({ models, chosen }) {
@@ -106,7 +107,13 @@ export class Chooser extends EventTarget {
   async #showAdapter({ bytes: size, load: { quantize } }) {
     // What is quantised as it arrives takes less on the device than on the way.
     const check = await Helium.check({ bytes: size !== undefined && quantize ? size * QUANTIZED : size });
-    if (!check.ok) return showAdvice(check);
+    if (!check.ok) {
+      // An adapter that was there may be back the next moment, and the text must stay within reach.
+      if (!this.#hadAdapter) return showAdvice(check);
+      return showNotes([words.noAdapterNow]);
+    }
+    this.#hadAdapter = true;
+    hideAdvice();
     const notes = [];
     if (check.adapter.software) notes.push(words.software);
     if (check.fits === 'unlikely') notes.push(words.maybeTooLarge);

@@ -64,8 +64,14 @@ export function edited(pieces, next, caret) {
   while (tail < mostTail && old[old.length - 1 - tail] === next[next.length - 1 - tail]) tail += 1;
   let head = 0;
   while (head < longest - tail && old[head] === next[head]) head += 1;
+  // Not through the midst of a character.
+  if (isHalf(old, head)) head -= 1;
+  if (isHalf(old, old.length - tail)) tail -= 1;
   return replace(pieces, head, old.length - tail, [{ text: next.slice(head, next.length - tail), run: 0 }]);
 }
+
+/** Whether the place lies between the two code units of a character. */
+const isHalf = (text, at) => /^[\uD800-\uDBFF][\uDC00-\uDFFF]/.test(text.slice(Math.max(at - 1, 0), at + 1));
 
 /** The piece that holds the character before `at` (or after it, at the beginning), and where it starts. */
 export function pieceAt(pieces, at) {

@@ -10,7 +10,7 @@ import { advice, bytes, duration } from './words.js';
  */
 export function showError(box, error, remedy) {
   // A server that answers is there: trying again would not help, and the network is not to blame.
-  const isRefusal = error.code === 'network' && /HTTP status 4\d\d/.test(error.message);
+  const isRefusal = error.code === 'network' && /HTTP status 4(?!08|25|29)\d\d/.test(error.message);
   const code = isRefusal ? 'refused' : Object.hasOwn(words.headings, error.code ?? '') ? error.code : 'other';
   const title = make('strong', { textContent: `${words.headings[code]}. ` });
   const message = make('span');
@@ -66,6 +66,11 @@ export function showAdvice(check) {
   at('advice-list').replaceChildren(...list.map((where) => make('li', { textContent: where })));
   at('advice').hidden = false;
   at('composer').hidden = true;
+}
+
+export function hideAdvice() {
+  at('advice').hidden = true;
+  at('composer').hidden = false;
 }
 
 /** What is good to know, though nothing went wrong. */

@@ -143,6 +143,7 @@ const en = {
   toDownload: (size) => `${size} to download`,
   aboutTime: (time) => `about ${time} on this connection`,
   exampleTime: (time, speed) => `about ${time} at ${speed} Mbit/s`,
+  noAdapterNow: 'The graphics card does not answer at the moment.',
   storageShort: (room) => `This browser’s storage has room for ${room} only: the model works, but is not kept.`,
   smaller: 'Smaller files of the same repository:',
 
@@ -155,7 +156,7 @@ const en = {
     quota: 'Delete a kept model, or free space on the disk.',
     corrupt: 'The file is damaged or is not a model. Fetch it again, or choose another.',
     'unsupported-model': 'Choose another model: this one is of a kind that the engine does not run.',
-    worker: 'Reload the page.',
+    worker: 'Generate starts it anew; your text is kept.',
     internal: 'Generate starts the engine anew; your text is kept.',
   },
   headings: {

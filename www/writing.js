@@ -97,11 +97,13 @@ export class Writing {
   score(onScored) {
     const editor = this.#editor;
     editor.sync();
-    const { text } = editor;
-    if (text.trim() === '') return say(words.nothingToScore);
+    if (editor.text.trim() === '') return say(words.nothingToScore);
     this.#start(async () => {
       const { signal } = this.#run;
       say(words.scoring);
+      // As it is now: it may have been changed while the model was loaded.
+      editor.sync();
+      const { text } = editor;
       editor.box.readOnly = true;
       try {
         const result = await this.#engine.score(text, at('alternatives').checked ? TOP : 0, signal);

@@ -38,6 +38,8 @@ test('a letter typed twice lands where the cursor is', () => {
 test('text of one’s own is one piece, and empty pieces vanish', () => {
   assert.deepEqual(edited([yours('ab')], 'axb', 2), [yours('axb')]);
   assert.deepEqual(edited(TEXT, '', 0), []);
+  assert.deepEqual(edited([token('a😀b')], 'a😁b', 3).map(({ text }) => text), ['a', '😁', 'b']);
+  assert.deepEqual(edited([token('a\u{1F600}b')], 'a\u{1FA00}b', 3).map(({ text }) => text), ['a', '\u{1FA00}', 'b']);
   assert.deepEqual(replace([], 0, 0, [yours('')]), []);
 });
 

@@ -24,7 +24,7 @@ export const SMALL = join(ROOT, 'tests/data/goldens/gguf_F16');
 export const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; img-src data:";
 
 /** Bytes that the package asks for at a time. */
-const CHUNK = 8 << 20;
+const CHUNK = 4 << 20;
 const SLOW = 300; // seconds, for what loads or computes: software adapters take their time
 
 export async function testPackage(browser, model) {

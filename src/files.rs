@@ -154,13 +154,13 @@ impl ModelFiles {
         &self.weights
     }
 
-    /// Whether `path` leads to one of them.
+    /// Whether `path` leads to one of them, or to the tokenizer `given` beside them.
     #[must_use]
-    pub fn contains(&self, path: &Path) -> bool {
+    pub fn contains(&self, path: &Path, given: Option<&Path>) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
-        let index = self.weights.iter().map(|path| path.with_file_name(INDEX)).filter(|_| self.config.is_some());
-        let all = self.weights.iter().chain(&self.config).chain(&self.tokenizer).cloned().chain(index);
-        all.filter_map(|other| other.canonicalize().ok()).any(|other| other == path)
+        let index = self.config.as_ref().map(|config| config.with_file_name(INDEX));
+        let all = self.weights.iter().chain(&self.config).chain(&self.tokenizer).chain(&index).map(PathBuf::as_path);
+        all.chain(given).filter_map(|other| other.canonicalize().ok()).any(|other| other == path)
     }
 
     /// Reads the headers alone.

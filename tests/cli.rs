@@ -395,10 +395,12 @@ fn what_is_written_goes_where_it_should() {
     // Nothing is left of a run that is interrupted.
     let big = folder.path("big.gguf");
     let args = ["synth", "--preset", "helium-1-2b", "--type", "q8_0", "--out", &big];
-    let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let n_files = || std::fs::read_dir(&folder.0).unwrap().count();
-    let (n_before, begin) = (4, Instant::now());
-    while n_files() == n_before && begin.elapsed() < TIMEOUT {
+    let n_before = n_files();
+    let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begin = Instant::now();
+    while n_files() == n_before {
+        assert!(begin.elapsed() < TIMEOUT, "nothing was written");
         std::thread::sleep(Duration::from_millis(5));
     }
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();

@@ -68,6 +68,7 @@ export function showAdvice(check) {
   at('composer').hidden = true;
 }
 
+/** There is WebGPU after all. */
 export function hideAdvice() {
   at('advice').hidden = true;
   at('composer').hidden = false;

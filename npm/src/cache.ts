@@ -312,6 +312,8 @@ export async function listModels(id?: string): Promise<CachedModel[]> {
 /** Deletes data that nothing vouches for: of a download that ended before its first record. */
 async function removeStray(key: string, folder: FileSystemDirectoryHandle): Promise<void> {
   for (const file of await filesOf(folder)) {
+    if (await readRecord(folder, file)) continue;
+    // Unless it is being written: then a record may have come by now.
     await navigator.locks?.request(`${FOLDER}/${key}/${file}`, { ifAvailable: true }, async (lock) => {
       if (lock && !(await readRecord(folder, file))) await remove(folder, file).catch(() => undefined);
     });

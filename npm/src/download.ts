@@ -18,7 +18,7 @@ export class Remote {
   private direct: string;
   private readonly open = new Set<Connection>();
   private closed = false;
-  /** Chunks that the next request asks for, by how fast those before came. */
+  /** Chunks that the next request asks for, by how fast those before came: at first one, as the first did. */
   private run = 1;
 
   private constructor(
@@ -75,8 +75,7 @@ export class Remote {
       const free: Uint8Array[] = [];
       let begin = from;
       const ask = (): void => {
-        // The first request was for a chunk, and is under way.
-        const to = Math.min(begin + chunk * (this.first ? 1 : this.run), size);
+        const to = Math.min(begin + chunk * this.run, size);
         const chunks = this.filled(begin, to, chunk, free);
         for (; begin < to; begin += chunk) {
           const next = chunks.next(); // all at once, so that it reads on while those before are in use

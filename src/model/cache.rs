@@ -44,10 +44,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`] when what a layer has exceeds a binding.
+    /// [`Error::OutOfMemory`] when what a layer has exceeds a binding, or a step for each token a buffer.
     pub fn check_fits(limits: &wgpu::Limits, config: &ModelConfig, max_seq: usize) -> Result<()> {
-        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let bytes = 2 * plane_bytes(config, max_seq);
         let steps = steps_bytes(max_seq);
         if steps > limits.max_buffer_size {
             let most = limits.max_buffer_size / BINDING_ALIGNMENT - 1;
@@ -57,6 +55,8 @@ impl Cache {
                 limits.max_buffer_size
             )));
         }
+        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let bytes = 2 * plane_bytes(config, max_seq);
         if bytes <= limit {
             return Ok(());
         }

@@ -180,8 +180,8 @@ impl Tokenizer {
         self.inner.vocab_size
     }
 
-    /// Checks that it can be that of a model with so many rows of embeddings: each token needs one, and the few rows that
-    /// are more round the number up.
+    /// Checks that it can be that of a model with so many rows of embeddings: each token needs one. Models have some more
+    /// where they round the number up; half of them without a token is no rounding.
     ///
     /// # Errors
     ///

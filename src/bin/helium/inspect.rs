@@ -94,7 +94,7 @@ fn adapters(substring: &str, json: bool) -> Result<()> {
         .into_iter()
         .map(|about| {
             let kernels = tuning.of(&about.backend, &about.name, &about.driver, about.offer);
-            AdapterReport { kernels, about }
+            AdapterReport { about, kernels }
         })
         .collect();
     if json {
